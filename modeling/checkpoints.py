@@ -1,0 +1,154 @@
+"""Find, fetch, verify and assemble a checkpoint: the embedded default, a local folder, or a Hub id.
+
+The repository holds only what we trained (configuration, head, processor: a few MB). The default checkpoint is that
+plus a backbone (see `default_backbone`), written once as a complete `save_pretrained` folder into the user's cache.
+The folder's name contains a fingerprint of everything that made it, so that a changed head never meets an old folder.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors.torch import load_file
+
+from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
+from .default_backbone import ROOT, WHEEL_SHA256, CheckpointError, load_default_tower
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
+HEAD_FILE = "head.safetensors"
+# Copied beside the weights: what was measured, what an installation must compute, and the card.
+COMPANIONS = ("evaluation.json", "expected_scores.json", "README.md")
+CODE_FILES = ("configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py")
+
+
+def cache_folder() -> Path:
+    """Folder for downloaded and assembled files: ROBUST_CLIP_CACHE, else `robust-clip` in the user's cache folder."""
+    if folder := os.environ.get("ROBUST_CLIP_CACHE"):
+        return Path(folder).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "robust-clip"
+
+
+def default_checkpoint() -> Path:
+    """Return the default checkpoint's folder, assembling it on first use (a minute and 80 MB of network).
+
+    Two processes may call this at once: one assembles, the other waits. An interrupted call leaves no half folder;
+    what was downloaded is kept.
+
+    Returns:
+        A folder that `from_pretrained` and `pipeline` load.
+
+    Raises:
+        CheckpointError: the backbone cannot be had, or the committed head does not fit it.
+    """
+    if not (DEFAULT_SOURCE / HEAD_FILE).is_file():
+        raise CheckpointError(f"There is no trained head in {DEFAULT_SOURCE}: expected {HEAD_FILE}. Fit one first.")
+    return _build_once(f"default-{_fingerprint()}", _assemble_default)
+
+
+def default_backbone() -> Path:
+    """Return a folder with the default backbone alone (image tower and processor), for making features.
+
+    Raises:
+        CheckpointError: the backbone cannot be had.
+    """
+    return _build_once(f"clip-vit-b16-image-{WHEEL_SHA256[:12]}", _assemble_backbone)
+
+
+def resolve_checkpoint(model: str | os.PathLike | None = None) -> str:
+    """Turn what a user named into something `from_pretrained` takes.
+
+    Args:
+        model: `None` or "default" for the embedded default, a folder, or a Hub id "owner/name".
+
+    Raises:
+        CheckpointError: a folder that is no checkpoint, or a name that is neither.
+    """
+    if model is None or str(model) in ("", "default"):
+        return str(default_checkpoint())
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise CheckpointError(f"{path} is not a checkpoint: it has no config.json.")
+        return str(path)
+    if path.is_absolute() or str(model).startswith((".", "~")) or str(model).count("/") != 1:
+        raise CheckpointError(f"There is no checkpoint {str(model)!r}: expected a folder, or a Hub id 'owner/name'.")
+    return str(model)
+
+
+def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
+    """Load the image processor of a checkpoint or backbone folder or Hub id."""
+    return RobustClipImageProcessor.from_pretrained(str(checkpoint))
+
+
+def _fingerprint() -> str:
+    """Sixteen hex digits over everything that the default checkpoint is made of."""
+    digest = hashlib.sha256(WHEEL_SHA256.encode())
+    files = [DEFAULT_SOURCE / name for name in ("config.json", HEAD_FILE, "preprocessor_config.json", *COMPANIONS)]
+    files += [ROOT / "modeling" / name for name in CODE_FILES]
+    for path in files:
+        digest.update(path.name.encode())
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build_once(name: str, build: Callable[[Path], None]) -> Path:
+    """Call `build(folder)` for `cache/name` unless it is there; one process at a time, all or nothing."""
+    cache = cache_folder()
+    target = cache / name
+    if target.is_dir():
+        return target
+    cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".{name}.lock"):
+        if target.is_dir():  # another process was faster
+            return target
+        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as folder:
+            staging = Path(folder) / name
+            build(staging)
+            # safetensors writes mode 0600; a checkpoint in a shared cache is for every reader.
+            for file in staging.iterdir():
+                file.chmod(0o644)
+            os.replace(staging, target)
+    logger.info("Ready: %s", target)
+    return target
+
+
+def _assemble_default(folder: Path) -> None:
+    """Write backbone + committed head as one checkpoint."""
+    config = RobustClipConfig.from_pretrained(DEFAULT_SOURCE)
+    tower = load_default_tower(cache_folder())
+    model = RobustClipForImageClassification(config)
+    model.backbone.vision_tower.load_state_dict(tower.state_dict())
+    head = load_file(DEFAULT_SOURCE / HEAD_FILE)
+    try:
+        model.head.load_state_dict(head)
+    except RuntimeError as error:
+        raise CheckpointError(f"{DEFAULT_SOURCE / HEAD_FILE} does not fit config.json beside it: {error}") from error
+    model.eval().save_pretrained(folder)
+    load_processor(DEFAULT_SOURCE).save_pretrained(folder)
+    for name in COMPANIONS:
+        if (DEFAULT_SOURCE / name).is_file():
+            shutil.copyfile(DEFAULT_SOURCE / name, folder / name)
+
+
+def _assemble_backbone(folder: Path) -> None:
+    """Write the image tower and its processor."""
+    load_default_tower(cache_folder()).save_pretrained(folder)
+    RobustClipImageProcessor().save_pretrained(folder)
+
+
+__all__ = [
+    "CheckpointError",
+    "cache_folder",
+    "default_backbone",
+    "default_checkpoint",
+    "load_processor",
+    "resolve_checkpoint",
+]

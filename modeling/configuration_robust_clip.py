@@ -1,0 +1,103 @@
+"""Configuration of the robust CLIP detector (arXiv 2404.12908).
+
+Published with the weights as remote code: it imports only transformers and huggingface_hub.
+
+Differences from the paper's reference code: the text tower is optional, the calibration and the operating point
+travel with the weights, and labels are fixed to 0 = "real", 1 = "generated".
+"""
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+# openai/clip-vit-large-patch14, the paper's backbone.
+PAPER_VISION = {
+    "hidden_size": 1024,
+    "intermediate_size": 4096,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "patch_size": 14,
+    "projection_dim": 768,
+}
+
+
+@strict
+class RobustClipConfig(PreTrainedConfig):
+    """Everything that turns a picture, and a caption when there is one, into a calibrated probability.
+
+    Args:
+        vision_config: image tower (`CLIPVisionConfig` or its dict). The default is the paper's ViT-L/14.
+        text_config: text tower (`CLIPTextConfig` or its dict). `None` = the detector takes pictures only.
+        head_depth: number of blocks [Linear, BatchNorm, activation, Dropout] before the last Linear. Paper: 3.
+        head_width: width of these blocks. `None` = the width of their input, as in the paper.
+        head_activation: name of an activation of transformers. The reference code uses LeakyReLU(0.01).
+        head_dropout: dropout probability in [0, 1). Reference: 0.335.
+        calibration_scale: `scale` > 0 in P(generated) = sigmoid(scale * score + bias). 1 = not calibrated.
+        calibration_bias: `bias` of the same formula. 0 = not calibrated.
+        real_threshold: verdict "real" when P(generated) <= this. In [0, 1], not above `generated_threshold`.
+        generated_threshold: verdict "generated" when P(generated) >= this; between the two it is "uncertain".
+        operating_point: what was measured at these thresholds: false-positive rate, counts, data. For the reader.
+        backbone_name: where the backbone's weights came from, a Hub id or another name.
+        backbone_revision: which revision of it.
+        initializer_range: standard deviation of the learned no-text embedding at initialisation.
+
+    Raises:
+        ValueError: a field is out of its range (wrapped by huggingface_hub in a StrictDataclassError).
+    """
+
+    model_type = "robust_clip"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(config_class=CLIPVisionConfig, init_kwargs=PAPER_VISION),
+        "text_config": SubConfigSpec(config_class=CLIPTextConfig, optional=True),
+    }
+
+    vision_config: dict | CLIPVisionConfig | None = None
+    text_config: dict | CLIPTextConfig | None = None
+    head_depth: int = 3
+    head_width: int | None = None
+    head_activation: str = "leaky_relu"
+    head_dropout: float | int = 0.335
+    calibration_scale: float | int = 1.0
+    calibration_bias: float | int = 0.0
+    real_threshold: float | int = 0.5
+    generated_threshold: float | int = 0.5
+    operating_point: dict | None = None
+    backbone_name: str | None = None
+    backbone_revision: str | None = None
+    # transformers falls back to a standard deviation of 1.0 for a config without this field.
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs) -> None:
+        """Fix the labels and the problem type, then let transformers build the nested configurations."""
+        self.id2label = {0: "real", 1: "generated"}
+        self.label2id = {"real": 0, "generated": 1}
+        self.problem_type = "single_label_classification"
+        super().__post_init__(**kwargs)
+
+    @property
+    def feature_dim(self) -> int:
+        """Width of the head's input: image embedding, plus text embedding where there is a text tower."""
+        text_dim = self.text_config.projection_dim if self.text_config is not None else 0
+        return self.vision_config.projection_dim + text_dim
+
+    def validate_head(self) -> None:
+        """Checked by `@strict` at construction."""
+        if self.head_depth < 0:
+            raise ValueError(f"`head_depth` must be 0 or more, got {self.head_depth}.")
+        if self.head_width is not None and self.head_width < 1:
+            raise ValueError(f"`head_width` must be 1 or more, or None for the input's width, got {self.head_width}.")
+        if not 0 <= self.head_dropout < 1:
+            raise ValueError(f"`head_dropout` must be in [0, 1), got {self.head_dropout}.")
+
+    def validate_decision(self) -> None:
+        """Checked by `@strict` at construction."""
+        if not self.calibration_scale > 0:
+            raise ValueError(f"`calibration_scale` must be above 0, got {self.calibration_scale}.")
+        if not 0 <= self.real_threshold <= self.generated_threshold <= 1:
+            raise ValueError(
+                "Thresholds must satisfy 0 <= `real_threshold` <= `generated_threshold` <= 1, got "
+                f"{self.real_threshold} and {self.generated_threshold}."
+            )
+
+
+__all__ = ["RobustClipConfig"]

@@ -1,0 +1,140 @@
+"""One safe way to open a picture: a path, bytes, a file object or a PIL image in, an RGB image or a clear error out.
+
+The app, the detector, training and evaluation all start here, so that one picture has one score everywhere. Limits
+are checked on the header, before any pixel is decoded.
+"""
+
+import io
+import os
+import re
+import struct
+import zlib
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, UnidentifiedImageError
+
+from .image_processing_robust_clip import to_rgb
+
+MAX_PIXELS = 50_000_000
+MAX_BYTES = 50 * 2**20
+MIN_SIDE = 32
+# Photograph formats only: never EPS (Pillow would start Ghostscript), PSD, FITS and other exotic parsers.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM")
+# What Pillow's readers raise on damaged data: OSError (which UnidentifiedImageError is) and EOFError for truncation,
+# SyntaxError for broken PNG chunks, ValueError, struct.error and zlib.error for impossible fields, LookupError and
+# TypeError from TIFF and EXIF directories, OverflowError and MemoryError for absurd sizes.
+DAMAGE = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
+HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+
+
+class ImageError(ValueError):
+    """A picture cannot be used. The message is for the person who gave it."""
+
+
+def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> Image.Image:
+    """Open a picture safely.
+
+    Args:
+        source: a local file, its bytes, a binary file object, or a PIL image. Of an animation or a document with
+            several pages the first is taken.
+
+    Returns:
+        An RGB image, upright, transparent parts on white, 16 bits scaled to 8.
+
+    Raises:
+        ImageError: it is no picture, it is damaged, too large (over 50 megapixels or 50 MB) or too small (a side
+            under 32 pixels), or a format that cannot be read.
+        TypeError: `source` is of another type.
+    """
+    if isinstance(source, Image.Image):
+        _check_size(source)
+        return _decode(source)
+    data = _read(source)
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(_TOO_MANY_PIXELS) from error
+    except UnidentifiedImageError as error:
+        raise ImageError(_why_unreadable(data)) from error
+    except DAMAGE as error:
+        raise ImageError(_DAMAGED) from error
+    with image:
+        _check_size(image)
+        return _decode(image)
+
+
+_TOO_MANY_PIXELS = f"This picture has too many pixels: at most {MAX_PIXELS // 10**6} megapixels. Please make it smaller."
+_TOO_LARGE = f"This file is too large: at most {MAX_BYTES // 2**20} MB."
+_DAMAGED = "This file is damaged or incomplete, so the picture cannot be read. Please try to save or download it again."
+
+
+def _read(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
+    """All bytes of the source, never more than the limit."""
+    if isinstance(source, bytes | bytearray | memoryview):
+        data = bytes(source)
+    elif isinstance(source, str | os.PathLike):
+        if re.match(r"[a-z][a-z0-9+.-]*://|data:", str(source), re.IGNORECASE):
+            raise ImageError("This is a web address, not a file. Please download the picture first.")
+        path = Path(source)
+        if path.is_dir():
+            raise ImageError("This is a folder, not a picture.")
+        if not path.is_file():
+            raise ImageError("This file does not exist.")
+        try:
+            with path.open("rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise ImageError("This file cannot be opened for reading.") from error
+    elif hasattr(source, "read"):
+        data = source.read(MAX_BYTES + 1)
+    else:
+        raise TypeError(f"`source` must be a path, bytes, a binary file or a PIL image, got {type(source).__name__}.")
+    if not data:
+        raise ImageError("This file is empty.")
+    if len(data) > MAX_BYTES:
+        raise ImageError(_TOO_LARGE)
+    return data
+
+
+def _check_size(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(_TOO_MANY_PIXELS)
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(
+            f"This picture is too small to judge ({width} x {height} pixels): each side needs at least {MIN_SIDE} pixels."
+        )
+
+
+def _decode(image: Image.Image) -> Image.Image:
+    try:
+        return to_rgb(image)
+    except DAMAGE as error:
+        raise ImageError(_DAMAGED) from error
+
+
+def _why_unreadable(data: bytes) -> str:
+    """A sentence for data in which no reader recognised a picture."""
+    start = data[:512].lstrip()
+    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+        return "HEIC pictures cannot be read here. Please save the picture as JPEG or PNG first."
+    if b"<svg" in data[:4096].lower():
+        return "This is an SVG drawing, not a photograph. Please use a JPEG, PNG or WebP picture."
+    if start[:5].lower() in (b"<html", b"<!doc"):
+        return "This file is a web page, not a picture. Please save the picture itself."
+    return "This file is not a picture that can be read. Please use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
+
+
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "ImageError", "open_image"]

@@ -1,0 +1,303 @@
+"""The robust CLIP detector: frozen CLIP towers, an MLP head, one score (arXiv 2404.12908, section 3).
+
+Published with the weights as remote code: it imports only torch, transformers and its sibling configuration.
+
+Differences from the reference code: text is optional per sample (a learned embedding stands in where there is none),
+stored embeddings can be fed instead of pictures, and the two class logits carry the calibration.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, CLIPTextModelWithProjection, CLIPVisionModelWithProjection, PreTrainedModel
+from transformers import initialization as init
+from transformers.activations import ACT2FN
+from transformers.utils import ModelOutput
+
+from .configuration_robust_clip import RobustClipConfig
+
+# transformers registers only the class that is saved; a published folder must load by every Auto class.
+AUTO_MAP = {
+    "AutoConfig": "configuration_robust_clip.RobustClipConfig",
+    "AutoModel": "modeling_robust_clip.RobustClipModel",
+    "AutoModelForImageClassification": "modeling_robust_clip.RobustClipForImageClassification",
+}
+
+
+@dataclass
+class RobustClipModelOutput(ModelOutput):
+    """Embeddings of a batch.
+
+    Args:
+        image_embeds: (B, D_image) CLIP image embeddings after projection, not normalised.
+        text_embeds: (B, D_text) text embeddings, the learned no-text embedding where a sample has no text;
+            `None` without a text tower.
+    """
+
+    image_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+
+
+@dataclass
+class RobustClipClassifierOutput(ModelOutput):
+    """Answer for a batch.
+
+    Args:
+        loss: mean binary cross-entropy of the raw score against `labels`; `None` without labels. (Training replaces
+            it by the paper's loss, see `train.losses`.)
+        logits: (B, 2) class logits, [real, generated]; their softmax is the calibrated probability.
+        score: (B,) the raw score, higher is more likely generated.
+        image_embeds: (B, D_image).
+        text_embeds: (B, D_text) or `None`.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    score: Tensor | None = None
+    image_embeds: Tensor | None = None
+    text_embeds: Tensor | None = None
+
+
+class RobustClipHead(nn.Module):
+    """`head_depth` x [Linear, BatchNorm, activation, Dropout], then Linear to one score."""
+
+    def __init__(self, config: RobustClipConfig) -> None:
+        """Build from the configuration's head fields."""
+        super().__init__()
+        layers: list[nn.Module] = []
+        width = config.feature_dim
+        for _ in range(config.head_depth):
+            next_width = config.head_width or width
+            layers += [
+                nn.Linear(width, next_width),
+                nn.BatchNorm1d(next_width),
+                ACT2FN[config.head_activation],
+                nn.Dropout(config.head_dropout),
+            ]
+            width = next_width
+        layers.append(nn.Linear(width, 1))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map (B, feature_dim) features to (B,) scores."""
+        return self.layers(features).squeeze(-1)
+
+
+class RobustClipPreTrainedModel(PreTrainedModel):
+    """Loading, saving and initialisation shared by the two public models."""
+
+    config_class = RobustClipConfig
+    base_model_prefix = "backbone"
+    main_input_name = "pixel_values"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["CLIPTextEmbeddings", "CLIPEncoderLayer", "CLIPVisionEmbeddings"]
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise what a checkpoint does not hold: Kaiming-uniform Linear layers, a small no-text embedding."""
+        if isinstance(module, nn.Linear):
+            init.kaiming_uniform_(module.weight, a=0.01, nonlinearity="leaky_relu")
+            init.zeros_(module.bias)
+        elif isinstance(module, RobustClipModel) and module.no_text_embed is not None:
+            init.normal_(module.no_text_embed, std=self.config.initializer_range)
+        else:
+            super()._init_weights(module)
+
+    def save_pretrained(self, save_directory: str, **kwargs) -> None:
+        """Save weights, configuration and code so that every Auto class loads the folder."""
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_backbone(
+        cls, name_or_path: str, *, use_text: bool = True, revision: str | None = None, **config_fields
+    ) -> "RobustClipPreTrainedModel":
+        """Build a detector with pretrained CLIP towers and a fresh head.
+
+        Args:
+            name_or_path: a Hub id or a folder of a CLIP with both towers, or of an image tower alone.
+            use_text: take the text tower too, where the backbone has one.
+            revision: branch, tag or commit on the Hub.
+            **config_fields: fields of `RobustClipConfig`, for example `head_dropout=0.5`.
+
+        Raises:
+            ValueError: the backbone is not a CLIP.
+
+        Example:
+            >>> model = RobustClipForImageClassification.from_backbone("openai/clip-vit-large-patch14")
+        """
+        source = AutoConfig.from_pretrained(name_or_path, revision=revision)
+        if source.model_type not in ("clip", "clip_vision_model"):
+            raise ValueError(
+                f"`name_or_path` must name a CLIP (model_type clip or clip_vision_model), got {source.model_type!r} "
+                f"from {name_or_path!r}."
+            )
+        use_text = use_text and source.model_type == "clip"
+        vision = CLIPVisionModelWithProjection.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+        text = None
+        if use_text:
+            text = CLIPTextModelWithProjection.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+        config_fields = {"backbone_name": str(name_or_path), "backbone_revision": revision, **config_fields}
+        config = RobustClipConfig(
+            vision_config=vision.config.to_dict(), text_config=text.config.to_dict() if text else None, **config_fields
+        )
+        model = cls(config)
+        backbone = getattr(model, cls.base_model_prefix, model)
+        backbone.vision_tower.load_state_dict(vision.state_dict())
+        if text is not None:
+            backbone.text_tower.load_state_dict(text.state_dict())
+        return model
+
+
+class RobustClipModel(RobustClipPreTrainedModel):
+    """The backbone: pictures and captions in, embeddings out. Frozen unless a caller unfreezes it."""
+
+    # Loading a whole detector as features is a normal use: the head is not missing, it is not wanted.
+    _keys_to_ignore_on_load_unexpected = [r"^head\."]
+
+    def __init__(self, config: RobustClipConfig) -> None:
+        """Build the towers of the configuration, frozen and in evaluation mode."""
+        super().__init__(config)
+        self.vision_tower = CLIPVisionModelWithProjection._from_config(config.vision_config)
+        self.text_tower = None
+        self.no_text_embed = None
+        if config.text_config is not None:
+            self.text_tower = CLIPTextModelWithProjection._from_config(config.text_config)
+            self.no_text_embed = nn.Parameter(torch.zeros(config.text_config.projection_dim))
+            self.text_tower.requires_grad_(False)
+        self.vision_tower.requires_grad_(False)
+        self.post_init()
+
+    def train(self, mode: bool = True) -> "RobustClipModel":
+        """Set the mode; a tower without a trainable parameter stays in evaluation mode."""
+        super().train(mode)
+        for tower in (self.vision_tower, self.text_tower):
+            if tower is not None and not any(p.requires_grad for p in tower.parameters()):
+                tower.eval()
+        return self
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_embeds: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> RobustClipModelOutput | tuple:
+        """Embed a batch.
+
+        Args:
+            pixel_values: (B, 3, S, S) from `RobustClipImageProcessor`; or give `image_embeds`.
+            input_ids: (B, L) CLIP tokens, at most 77; optional.
+            attention_mask: (B, L) of 0 and 1. A row of zeros means that this sample has no text.
+            image_embeds: (B, D_image) stored embeddings instead of pictures.
+            text_embeds: (B, D_text) stored embeddings instead of tokens. A row of zeros means no text.
+            return_dict: `False` returns a tuple.
+
+        Raises:
+            ValueError: both or neither of pictures and stored embeddings, or text without a text tower.
+        """
+        if (pixel_values is None) == (image_embeds is None):
+            raise ValueError("Give exactly one of `pixel_values` and `image_embeds`.")
+        if image_embeds is None:
+            image_embeds = self.vision_tower(pixel_values=pixel_values).image_embeds
+        text_embeds = self._embed_text(image_embeds, input_ids, attention_mask, text_embeds)
+        output = RobustClipModelOutput(image_embeds=image_embeds, text_embeds=text_embeds)
+        return output if return_dict is not False else output.to_tuple()
+
+    def _embed_text(
+        self, image_embeds: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None, text_embeds: Tensor | None
+    ) -> Tensor | None:
+        """Text embeddings (B, D_text), with the no-text embedding where a sample has no text."""
+        if input_ids is not None and text_embeds is not None:
+            raise ValueError("Give at most one of `input_ids` and `text_embeds`.")
+        if self.text_tower is None:
+            if input_ids is not None or text_embeds is not None:
+                raise ValueError("This checkpoint has no text tower: leave out `input_ids` and `text_embeds`.")
+            return None
+        no_text = self.no_text_embed.to(image_embeds.dtype).expand(image_embeds.shape[0], -1)
+        if input_ids is None and text_embeds is None:
+            return no_text
+        if text_embeds is None:
+            if attention_mask is None:
+                attention_mask = torch.ones_like(input_ids)
+            has_text = attention_mask.any(dim=1, keepdim=True)
+            # A fully masked row would be NaN inside the tower: let it see its padding, its embedding is not used.
+            attention_mask = torch.where(has_text, attention_mask, torch.ones_like(attention_mask))
+            text_embeds = self.text_tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds
+        else:
+            has_text = (text_embeds != 0).any(dim=1, keepdim=True)
+        return torch.where(has_text, text_embeds.to(no_text.dtype), no_text)
+
+
+class RobustClipForImageClassification(RobustClipPreTrainedModel):
+    """Backbone and head: real (0) or generated (1).
+
+    Example:
+        >>> model = RobustClipForImageClassification.from_pretrained("path/of/a/checkpoint")
+        >>> model(**processor(images=image, return_tensors="pt")).logits.softmax(-1)[:, 1]  # P(generated)
+    """
+
+    def __init__(self, config: RobustClipConfig) -> None:
+        """Build backbone and head."""
+        super().__init__(config)
+        self.backbone = RobustClipModel(config)
+        self.head = RobustClipHead(config)
+        self.post_init()
+
+    @torch.no_grad()
+    def reset_head(self) -> None:
+        """Initialise the head, and the no-text embedding where there is one, afresh from the global random state."""
+        self.head = RobustClipHead(self.config).to(self.device)
+        for module in (*self.head.modules(), self.backbone):
+            self._init_weights(module)
+
+    def forward(
+        self,
+        pixel_values: Tensor | None = None,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        image_embeds: Tensor | None = None,
+        text_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        return_dict: bool | None = None,
+    ) -> RobustClipClassifierOutput | tuple:
+        """Score a batch. Inputs as in `RobustClipModel.forward`.
+
+        Args:
+            pixel_values: (B, 3, S, S).
+            input_ids: (B, L).
+            attention_mask: (B, L).
+            image_embeds: (B, D_image).
+            text_embeds: (B, D_text).
+            labels: (B,) of 0 = real and 1 = generated.
+            return_dict: `False` returns a tuple.
+        """
+        embeds = self.backbone(pixel_values, input_ids, attention_mask, image_embeds, text_embeds)
+        features = embeds.image_embeds
+        if embeds.text_embeds is not None:
+            features = torch.cat([features, embeds.text_embeds], dim=-1)  # (B, D_image + D_text)
+        score = self.head(features)
+        # Two logits whose softmax is sigmoid(scale * score + bias), so that `pipeline` shows the calibrated value.
+        half = 0.5 * (self.config.calibration_scale * score + self.config.calibration_bias)
+        loss = None
+        if labels is not None:
+            loss = nn.functional.binary_cross_entropy_with_logits(score.float(), labels.float())
+        output = RobustClipClassifierOutput(
+            loss=loss,
+            logits=torch.stack([-half, half], dim=-1),
+            score=score,
+            image_embeds=embeds.image_embeds,
+            text_embeds=embeds.text_embeds,
+        )
+        return output if return_dict is not False else output.to_tuple()
+
+
+__all__ = ["RobustClipForImageClassification", "RobustClipModel"]

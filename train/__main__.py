@@ -1,0 +1,122 @@
+"""`python -m train <command>`: features, fit, evaluate. Each takes flags or one YAML file, and has --help."""
+
+import argparse
+import json
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from transformers import HfArgumentParser
+
+from .arguments import RobustTrainingArguments
+from .data import DataArguments, load_records
+from .evaluation import write_json
+from .feature_bank import FeatureBank, build_feature_bank
+from .fit import FitArguments, evaluate_checkpoint, fit
+
+
+@dataclass
+class FeatureArguments:
+    """How to embed."""
+
+    output: str = field(metadata={"help": "Folder of the bank; an interrupted run goes on where it stopped."})
+    backbone: str = field(default="default", metadata={"help": "`default`, or a CLIP by Hub id or folder."})
+    views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
+    seed: int = field(default=0, metadata={"help": "Seed of the random deliveries."})
+    batch_size: int = field(default=16, metadata={"help": "Pictures a forward pass."})
+
+
+@dataclass
+class EvaluateArguments:
+    """What to measure."""
+
+    bank: str = field(metadata={"help": "Feature bank made with the checkpoint's backbone."})
+    output: str = field(metadata={"help": "Folder for evaluation.json."})
+    checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
+
+
+def _features(arguments: list[str]) -> None:
+    data, features = _parse((DataArguments, FeatureArguments), "features", arguments)
+    bank = build_feature_bank(
+        load_records(data),
+        features.output,
+        backbone=features.backbone,
+        views=features.views,
+        seed=features.seed,
+        batch_size=features.batch_size,
+    )
+    unreadable = len(bank.info["unreadable"])
+    print(f"{len(bank)} views of {bank.rows['record_id'].nunique()} pictures in {features.output}, {unreadable} unreadable")
+
+
+def _fit(arguments: list[str]) -> None:
+    fit_arguments, training = _parse((FitArguments, RobustTrainingArguments), "fit", arguments)
+    evaluation = fit(fit_arguments, training)
+    _print_figures(evaluation)
+    baseline = evaluation["baseline"]
+    difference = baseline["auc_head_minus_baseline"]
+    print(f"AUC of {baseline['what']}: {baseline['auc']:.4f}")
+    print(f"AUC, head minus baseline: {difference['value']:+.4f}, 95 % interval {_interval(difference)}")
+    print(f"written: {training.output_dir}")
+
+
+def _evaluate(arguments: list[str]) -> None:
+    (evaluate_arguments,) = _parse((EvaluateArguments,), "evaluate", arguments)
+    evaluation = evaluate_checkpoint(evaluate_arguments.checkpoint, FeatureBank.load(evaluate_arguments.bank))
+    write_json(Path(evaluate_arguments.output) / "evaluation.json", evaluation)
+    _print_figures(evaluation)
+    print(f"written: {Path(evaluate_arguments.output) / 'evaluation.json'}")
+
+
+def _print_figures(evaluation: dict) -> None:
+    for name in ("auc", "auc_sources_weighted_equally", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr"):
+        if (figure := evaluation[name]) is not None:
+            print(f"{name}: {figure['value']:.4f}, 95 % interval {_interval(figure)}")
+    for actual, shares in evaluation["verdicts"].items():
+        if shares is not None:
+            print(f"{actual} pictures called " + ", ".join(f"{k} {100 * v['value']:.1f} %" for k, v in shares.items()))
+
+
+def _interval(figure: dict) -> str:
+    return f"[{figure['interval'][0]:.4f}, {figure['interval'][1]:.4f}]"
+
+
+def _parse(types: tuple[type, ...], command: str, arguments: list[str]) -> tuple:
+    """Flags, or one YAML file followed by flags that override it."""
+    parser = HfArgumentParser(types, prog=f"python -m train {command}")
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        return parser.parse_args_into_dataclasses(args=_yaml_flags(Path(arguments[0])) + arguments[1:])
+    return parser.parse_args_into_dataclasses(args=arguments)
+
+
+def _yaml_flags(path: Path) -> list[str]:
+    """A YAML file's settings as flags, so that the same parser checks names and types."""
+    settings = yaml.safe_load(path.read_text())
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path} must hold `name: value` lines, got {type(settings).__name__}.")
+    flags = []
+    for name, value in settings.items():
+        flags += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return flags
+
+
+COMMANDS = {"features": _features, "fit": _fit, "evaluate": _evaluate}
+
+
+def main() -> None:
+    """Run one command."""
+    parser = argparse.ArgumentParser(prog="python -m train", description=__doc__)
+    parser.add_argument("command", choices=COMMANDS)
+    command = parser.parse_args(sys.argv[1:2]).command
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        COMMANDS[command](sys.argv[2:])
+    except (ValueError, OSError, RuntimeError) as error:
+        logging.getLogger(__name__).debug("", exc_info=True)
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Training arguments: the paper's settings as defaults, in one dataclass over `transformers.TrainingArguments`."""
+
+from dataclasses import dataclass, field
+
+from transformers import TrainingArguments
+
+
+@dataclass
+class RobustTrainingArguments(TrainingArguments):
+    """`TrainingArguments` plus the loss, SAM and text dropout of arXiv 2404.12908.
+
+    Defaults follow the reference (AdamW, lr 1e-3, weight decay 0.01, batch 2048, 32 epochs), with one deviation: the
+    learning rate falls once along a cosine to 1e-5. The reference's cosine has a quarter of the training as its half
+    period, so that its rate falls and rises again twice.
+
+    Raises:
+        ValueError: a value is out of its range, or gradient accumulation is asked for.
+    """
+
+    cvar_alpha: float = field(default=0.8, metadata={"help": "Tail fraction of CVaR, in (0, 1]; 1 is the mean."})
+    auc_margin: float = field(default=0.6, metadata={"help": "Margin of the pairwise AUC loss, above 0."})
+    auc_power: float = field(default=2.0, metadata={"help": "Power of the pairwise AUC loss, at least 1."})
+    cvar_weight: float = field(
+        default=0.5, metadata={"help": "Weight of CVaR in [0, 1], the paper's gamma; AUC has the rest."}
+    )
+    sam_rho: float = field(default=0.05, metadata={"help": "Radius of Sharpness-Aware Minimization; 0 switches it off."})
+    text_dropout: float = field(
+        default=0.5,
+        metadata={"help": "Share of samples whose text is hidden at each step, so that no text is a first-class input."},
+    )
+
+    per_device_train_batch_size: int = field(default=2048, metadata={"help": "Batch size of a device. Paper: 2048."})
+    per_device_eval_batch_size: int = field(default=4096, metadata={"help": "Batch size of a device in evaluation."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Weight decay of AdamW."})
+    num_train_epochs: float = field(default=32, metadata={"help": "Epochs over all views."})
+    lr_scheduler_type: str = field(default="cosine_with_min_lr", metadata={"help": "Learning rate schedule."})
+    lr_scheduler_kwargs: dict | str | None = field(
+        default_factory=lambda: {"min_lr": 1e-5}, metadata={"help": "Arguments of the schedule."}
+    )
+    # The columns are ours, not the names in `forward`.
+    remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: batches are tensors already."})
+
+    def __post_init__(self) -> None:
+        """Check our own fields, then let transformers check its own."""
+        ranges = {
+            "cvar_alpha": (0 < self.cvar_alpha <= 1, "in (0, 1]"),
+            "auc_margin": (self.auc_margin > 0, "above 0"),
+            "auc_power": (self.auc_power >= 1, "at least 1"),
+            "cvar_weight": (0 <= self.cvar_weight <= 1, "in [0, 1]"),
+            "sam_rho": (self.sam_rho >= 0, "0 or more"),
+            "text_dropout": (0 <= self.text_dropout <= 1, "in [0, 1]"),
+        }
+        for name, (valid, expected) in ranges.items():
+            if not valid:
+                raise ValueError(f"`{name}` must be {expected}, got {getattr(self, name)}.")
+        if self.gradient_accumulation_steps != 1:
+            raise ValueError(
+                "`gradient_accumulation_steps` must be 1, got "
+                f"{self.gradient_accumulation_steps}: CVaR and the pairwise loss are not means over samples, so micro-"
+                "batches would train another objective. Stored embeddings are small: raise the batch size instead."
+            )
+        super().__post_init__()
+
+
+__all__ = ["RobustTrainingArguments"]
