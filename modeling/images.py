@@ -75,9 +75,13 @@ def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> I
         return _decode(image)
 
 
-_TOO_MANY_PIXELS = f"This picture has too many pixels: at most {MAX_PIXELS // 10**6} megapixels. Please make it smaller."
+_TOO_MANY_PIXELS = (
+    f"This picture has too many pixels: at most {MAX_PIXELS // 10**6} megapixels. Please make it smaller."
+)
 _TOO_LARGE = f"This file is too large: at most {MAX_BYTES // 2**20} MB."
-_DAMAGED = "This file is damaged or incomplete, so the picture cannot be read. Please try to save or download it again."
+_DAMAGED = (
+    "This file is damaged or incomplete, so the picture cannot be read. Please try to save or download it again."
+)
 
 
 def _read(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:

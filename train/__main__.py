@@ -12,9 +12,9 @@ from transformers import HfArgumentParser
 
 from .arguments import RobustTrainingArguments
 from .data import DataArguments, load_records
-from .evaluation import write_json
+from .evaluation import evaluate_checkpoint, write_json
 from .feature_bank import FeatureBank, build_feature_bank
-from .fit import FitArguments, evaluate_checkpoint, fit
+from .fit import FitArguments, fit
 
 
 @dataclass
@@ -47,8 +47,8 @@ def _features(arguments: list[str]) -> None:
         seed=features.seed,
         batch_size=features.batch_size,
     )
-    unreadable = len(bank.info["unreadable"])
-    print(f"{len(bank)} views of {bank.rows['record_id'].nunique()} pictures in {features.output}, {unreadable} unreadable")
+    pictures, unreadable = bank.rows["record_id"].nunique(), len(bank.info["unreadable"])
+    print(f"{len(bank)} views of {pictures} pictures in {features.output}; {unreadable} pictures were unreadable")
 
 
 def _fit(arguments: list[str]) -> None:

@@ -23,10 +23,14 @@ class RobustTrainingArguments(TrainingArguments):
     cvar_weight: float = field(
         default=0.5, metadata={"help": "Weight of CVaR in [0, 1], the paper's gamma; AUC has the rest."}
     )
-    sam_rho: float = field(default=0.05, metadata={"help": "Radius of Sharpness-Aware Minimization; 0 switches it off."})
+    sam_rho: float = field(
+        default=0.05, metadata={"help": "Radius of Sharpness-Aware Minimization; 0 switches it off."}
+    )
     text_dropout: float = field(
         default=0.5,
-        metadata={"help": "Share of samples whose text is hidden at each step, so that no text is a first-class input."},
+        metadata={
+            "help": "Share of samples whose text is hidden at each step, so that no text is a first-class input."
+        },
     )
 
     per_device_train_batch_size: int = field(default=2048, metadata={"help": "Batch size of a device. Paper: 2048."})

@@ -60,7 +60,9 @@ def calibrate(
     weights = source_weights(labels, sources)
     # Centred and scaled, the solver converges for any score range; C is large enough to mean "no penalty".
     centre, spread = float(np.average(scores, weights=weights)), float(scores.std()) or 1.0
-    fit = LogisticRegression(C=1e6).fit(((scores - centre) / spread)[:, None], labels, sample_weight=weights * len(labels))
+    fit = LogisticRegression(C=1e6).fit(
+        ((scores - centre) / spread)[:, None], labels, sample_weight=weights * len(labels)
+    )
     scale = float(fit.coef_[0, 0]) / spread
     bias = float(fit.intercept_[0]) - scale * centre
     if scale <= 0:

@@ -105,8 +105,12 @@ def _to_schema(table: datasets.Dataset, arguments: DataArguments) -> datasets.Da
 
     record_ids = [str(value) for value in column(arguments.id_column, list(range(size)))]
     if len(set(record_ids)) != size:
-        raise ValueError(f"`id_column` {arguments.id_column!r} must be unique: {size - len(set(record_ids))} repeated.")
-    records = table.select_columns([arguments.image_column]).rename_column(arguments.image_column, "image")
+        raise ValueError(
+            f"`id_column` {arguments.id_column!r} must be unique: {size - len(set(record_ids))} repeated."
+        )
+    records = table.select_columns([arguments.image_column])
+    if arguments.image_column != "image":
+        records = records.rename_column(arguments.image_column, "image")
     records = records.cast_column("image", datasets.Image(decode=False))
     additions = {
         "text": [text or None for text in column(arguments.text_column, [None] * size)],

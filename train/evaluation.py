@@ -2,14 +2,18 @@
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .metrics import bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
+from modeling import RobustClipForImageClassification
+from modeling.checkpoints import resolve_checkpoint
+
+from .feature_bank import FeatureBank, weights_fingerprint
+from .metrics import Statistic, bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
+from .trainer import score_embeddings
 
 DRAWS = 1000
 _CLASSES = ("real", "generated")
@@ -19,7 +23,7 @@ def _weighted_auc(labels: NDArray, scores: NDArray, sources: NDArray) -> float:
     return roc_auc(labels, scores, source_weights(labels, sources))
 
 
-STATISTICS: dict[str, Callable[[NDArray, NDArray, NDArray], float]] = {
+STATISTICS: dict[str, Statistic] = {
     "auc": lambda labels, scores, sources: roc_auc(labels, scores),
     "auc_sources_weighted_equally": _weighted_auc,
     "tpr_at_1_percent_fpr": lambda labels, scores, sources: tpr_at_fpr(labels, scores, 0.01),
@@ -59,6 +63,31 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     }
 
 
+def evaluate_checkpoint(checkpoint: str | os.PathLike | None, bank: FeatureBank) -> dict:
+    """Evaluate a checkpoint on the pictures of a bank, as they are (view 0).
+
+    Args:
+        checkpoint: a folder, a Hub id, or "default".
+        bank: made with the checkpoint's own backbone.
+
+    Raises:
+        ValueError: the bank was made with another backbone.
+    """
+    model = RobustClipForImageClassification.from_pretrained(resolve_checkpoint(checkpoint)).eval()
+    if weights_fingerprint(model.backbone) != bank.info["backbone_sha256"]:
+        raise ValueError(
+            f"The bank was made with another backbone ({bank.info['backbone']}) than the checkpoint's "
+            f"({model.config.backbone_name}): make a bank with the checkpoint's."
+        )
+    clean = (bank.rows["view"] == 0).to_numpy()
+    text = None if bank.text_embeds is None else bank.text_embeds[clean]
+    scores = score_embeddings(model, bank.image_embeds[clean], text)
+    config = model.config
+    z = config.calibration_scale * scores.astype(np.float64) + config.calibration_bias
+    rows = bank.rows[clean].assign(score=scores, probability=1 / (1 + np.exp(-z)))
+    return evaluate_scores(rows, real_threshold=config.real_threshold, generated_threshold=config.generated_threshold)
+
+
 def write_json(path: str | os.PathLike, content: dict) -> None:
     """Write JSON all or nothing, floats rounded to six digits after the point."""
     path = Path(path)
@@ -68,7 +97,7 @@ def write_json(path: str | os.PathLike, content: dict) -> None:
     os.replace(temporary, path)
 
 
-def _with_interval(rows: pd.DataFrame, statistic: Callable[[NDArray, NDArray, NDArray], float]) -> dict | None:
+def _with_interval(rows: pd.DataFrame, statistic: Statistic) -> dict | None:
     """Value and bootstrap interval, or `None` where it is not defined."""
     labels, scores, sources = (rows[name].to_numpy() for name in ("label", "score", "source"))
     value = statistic(labels, scores, sources)
@@ -78,7 +107,7 @@ def _with_interval(rows: pd.DataFrame, statistic: Callable[[NDArray, NDArray, ND
 
 
 def _verdicts(probability: NDArray, real_threshold: float, generated_threshold: float) -> NDArray:
-    """"generated", "real" or "uncertain" for each probability."""
+    """Verdict for each probability."""
     return np.select(
         [probability >= generated_threshold, probability <= real_threshold], ["generated", "real"], "uncertain"
     )
@@ -153,4 +182,4 @@ def _rounded(value: object) -> object:
     return value
 
 
-__all__ = ["STATISTICS", "evaluate_scores", "write_json"]
+__all__ = ["STATISTICS", "evaluate_checkpoint", "evaluate_scores", "write_json"]

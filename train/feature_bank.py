@@ -66,7 +66,9 @@ class FeatureBank:
         folder = Path(folder)
         info_file = folder / INFO_FILE
         if not info_file.is_file():
-            raise ValueError(f"{folder} is no feature bank: it has no {INFO_FILE}. Make one: python -m train features.")
+            raise ValueError(
+                f"{folder} is no feature bank: it has no {INFO_FILE}. Make one: python -m train features."
+            )
         info = json.loads(info_file.read_text())
         shards = [folder / _shard_name(i, info["shards"]) for i in range(info["shards"])]
         missing = [shard.name for shard in shards if not shard.is_file()]
@@ -113,7 +115,7 @@ def build_feature_bank(
     shards = -(-len(records) // shard_size)
     info = {
         "backbone": backbone,
-        "backbone_sha256": _weights_fingerprint(model),
+        "backbone_sha256": weights_fingerprint(model),
         "processor": {key: value for key, value in processor.to_dict().items() if key.startswith(("size", "image_"))},
         "records": len(records),
         "records_sha256": hashlib.sha256("\n".join(records["record_id"]).encode()).hexdigest(),
@@ -278,7 +280,7 @@ def _write_json(path: Path, content: dict) -> None:
     os.replace(temporary, path)
 
 
-def _weights_fingerprint(model: RobustClipModel) -> str:
+def weights_fingerprint(model: RobustClipModel) -> str:
     """SHA-256 over the towers' parameters: two banks may meet only if it is equal."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
@@ -295,4 +297,4 @@ def _files_fingerprint(paths: Iterator[Path]) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["FeatureBank", "build_feature_bank"]
+__all__ = ["FeatureBank", "build_feature_bank", "weights_fingerprint"]

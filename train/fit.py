@@ -30,7 +30,7 @@ from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate
 from .evaluation import STATISTICS, evaluate_scores, write_json
 from .feature_bank import FeatureBank
-from .metrics import bootstrap_interval, source_weights
+from .metrics import Statistic, bootstrap_interval, source_weights
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,9 @@ class FitArguments:
     """What to fit, how to hold sources out, and which error rates the verdicts aim at."""
 
     bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
-    folds: int = field(default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."})
+    folds: int = field(
+        default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
+    )
     target_fpr: float = field(default=0.03, metadata={"help": "Share of real pictures that may be called generated."})
     target_fnr: float = field(default=0.10, metadata={"help": "Share of generated pictures that may be called real."})
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
@@ -159,25 +161,28 @@ def _evaluate(bank: FeatureBank, scores: np.ndarray, calibration: Calibration, a
     return evaluation
 
 
-def _evaluate_baseline(rows: pd.DataFrame, scores: np.ndarray) -> dict:
-    """Ranking figures of the logistic regression, and the paired difference in AUC with its interval."""
-    labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
+def _evaluate_baseline(rows: pd.DataFrame, baseline: np.ndarray) -> dict:
+    """Ranking figures of the logistic regression, and the paired difference to it with its interval."""
     figures: dict = {"what": f"logistic regression, C={BASELINE_C}, same rows, same held-out sources"}
     for name in ("auc", "auc_sources_weighted_equally"):
-        statistic = STATISTICS[name]
-        ours = rows["score"].to_numpy()
-        index = np.arange(len(rows), dtype=float)
-
-        def difference(labels: np.ndarray, index: np.ndarray, sources: np.ndarray, statistic=statistic) -> float:  # noqa: ANN001
-            drawn = index.astype(int)
-            return statistic(labels, ours[drawn], sources) - statistic(labels, scores[drawn], sources)
-
-        figures[name] = statistic(labels, scores, sources)
-        figures[f"{name}_head_minus_baseline"] = {
-            "value": difference(labels, index, sources),
-            "interval": bootstrap_interval(difference, labels, index, sources),
-        }
+        figures[name] = STATISTICS[name](rows["label"].to_numpy(), baseline, rows["source"].to_numpy())
+        figures[f"{name}_head_minus_baseline"] = _paired_difference(rows, baseline, STATISTICS[name])
     return figures
+
+
+def _paired_difference(rows: pd.DataFrame, baseline: np.ndarray, statistic: Statistic) -> dict:
+    """Our figure minus the baseline's; every resample of sources is the same for both."""
+    ours = rows["score"].to_numpy()
+
+    def difference(labels: np.ndarray, index: np.ndarray, sources: np.ndarray) -> float:
+        drawn = index.astype(int)
+        return statistic(labels, ours[drawn], sources) - statistic(labels, baseline[drawn], sources)
+
+    labels, sources, index = rows["label"].to_numpy(), rows["source"].to_numpy(), np.arange(len(rows), dtype=float)
+    return {
+        "value": difference(labels, index, sources),
+        "interval": bootstrap_interval(difference, labels, index, sources),
+    }
 
 
 def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrainingArguments) -> dict:

@@ -10,6 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import roc_auc_score, roc_curve
 
+# A figure of (labels, scores, sources), NaN where it is not defined.
+Statistic = Callable[[NDArray, NDArray, NDArray], float]
+
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
     """Area under the ROC curve; NaN where a class is missing."""
@@ -40,7 +43,7 @@ def source_weights(labels: ArrayLike, sources: ArrayLike) -> NDArray[np.float64]
 
 
 def bootstrap_interval(
-    statistic: Callable[[NDArray, NDArray, NDArray], float],
+    statistic: Statistic,
     labels: ArrayLike,
     scores: ArrayLike,
     sources: ArrayLike,
@@ -91,4 +94,4 @@ def wilson_interval(successes: int, total: int) -> list[float]:
     return [float(max(0.0, centre - half)), float(min(1.0, centre + half))]
 
 
-__all__ = ["bootstrap_interval", "roc_auc", "source_weights", "tpr_at_fpr", "wilson_interval"]
+__all__ = ["Statistic", "bootstrap_interval", "roc_auc", "source_weights", "tpr_at_fpr", "wilson_interval"]

@@ -131,8 +131,8 @@ class RobustTrainer(Trainer):
         """Stop at the first bad step: the log's filter would hide it and the weights would be lost."""
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"The loss is {loss.item()} at step {self.state.global_step} (CVaR {self._last_parts.cvar.item()}, AUC "
-                f"{self._last_parts.auc.item()}): check the embeddings for NaN, or lower the learning rate."
+                f"The loss is {loss.item()} at step {self.state.global_step} (CVaR {self._last_parts.cvar.item()}, "
+                f"AUC {self._last_parts.auc.item()}): check the embeddings for NaN, or lower the learning rate."
             )
 
 
