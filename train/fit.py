@@ -95,7 +95,6 @@ def fit_head(
     trainer = RobustTrainer(
         model=model, args=training, train_dataset=_dataset(bank, rows), data_collator=collate_batch
     )
-    trainer.remove_callback(trainer.callback_handler.callbacks[-1].__class__)  # its progress bar: there is one outside
     trainer.train()
 
 

@@ -1,195 +1,242 @@
-"""The losses of arXiv 2404.12908 (section 3.3): CVaR of the binary cross-entropy and a pairwise AUC surrogate.
+"""The paper's objective as pure functions of scores and labels: CVaR of the sample losses, and a pairwise AUC surrogate.
 
-Pure functions of (scores, labels). Scores are raw logits, higher is more likely generated; labels are 0 = real and
-1 = generated. CVaR is computed in closed form instead of by the reference's scalar search, and the AUC loss for power
-2 by sorting instead of by the matrix of all pairs; both are exact.
+Source: arXiv 2404.12908. Two things differ from its reference code, neither of them in value: CVaR comes from its closed
+form instead of a scalar search, and the sum over all pairs from sorted scores instead of a matrix.
+Labels are 0 = real and 1 = generated; a higher score means "more likely generated".
 """
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
 
-# Pairs held at once for powers other than 2: 64 MB in float64 (a few times that with the graph).
-CHUNK_PAIRS = 2**23
+# Pairs held at once by the powers that have no sorted form: 8 MiB for each float64 temporary.
+PAIRS_AT_ONCE = 2**20
 
 
 class RobustLoss(NamedTuple):
-    """The loss (with gradient) and its two parts (without, for the log)."""
+    """The objective and its parts; `cvar` and `auc` are detached, for logging."""
 
     loss: Tensor
     cvar: Tensor
     auc: Tensor
 
 
-def cvar(per_sample_losses: Tensor, alpha: float) -> Tensor:
-    """Mean of the worst fraction `alpha` of the losses (conditional value at risk).
+class _WithGradient(torch.autograd.Function):
+    """A number whose gradient by `scores` is known already."""
 
-    With the losses sorted in falling order, k = alpha * n and m = floor(k):
-    (l_1 + ... + l_m + (k - m) * l_(m+1)) / k. alpha = 1 is the mean; alpha <= 1/n is the maximum. By Danskin's theorem
-    the gradient is that weighted sum's, with the weights held fixed.
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, value: Tensor, gradient: Tensor) -> Tensor:
+        ctx.save_for_backward(gradient)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return grad_output * gradient, None, None
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+def _check_batch(scores: Tensor, labels: Tensor) -> None:
+    if scores.ndim != 1 or scores.shape != labels.shape:
+        raise ValueError(
+            f"`scores` and `labels` must have one shape (B,), got {tuple(scores.shape)} and {tuple(labels.shape)}."
+        )
+    if not scores.is_floating_point():
+        raise TypeError(f"`scores` must be floating point, got {scores.dtype}.")
+    outside = (labels != 0) & (labels != 1)
+    if outside.any():
+        raise ValueError(f"`labels` must be 0 (real) or 1 (generated), got {labels[outside][0].item()}.")
+
+
+def _squared_hinge(generated: Tensor, real: Tensor, margin: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Sum over pairs of max(margin - (s_i - s_j), 0)^2 and its gradients by (P,) `generated` and (N,) `real` scores.
+
+    With t_i = s_i - margin a pair counts where s_j > t_i, and the sum of (s_j - t_i)^2 over those reals is
+    S2 - 2 t_i S1 + t_i^2 S0, where S0, S1, S2 are suffix sums of 1, s, s^2 over the sorted reals.
+    """
+    thresholds = generated - margin
+    ordered = real.sort(descending=True).values
+    # (N + 1,): entry k sums the k largest reals.
+    sums = F.pad(ordered.cumsum(0), (1, 0))
+    square_sums = F.pad(ordered.square().cumsum(0), (1, 0))
+    s0 = len(real) - torch.searchsorted(ordered.flip(0), thresholds, right=True)  # (P,) reals above each threshold
+    s1, s2 = sums[s0], square_sums[s0]
+    # Rounding may leave a difference of squares just below zero.
+    total = (s2 - 2 * thresholds * s1 + thresholds.square() * s0).clamp_min(0).sum()
+
+    ordered_thresholds = thresholds.sort().values
+    below = torch.searchsorted(ordered_thresholds, real)  # (N,) thresholds under each real
+    threshold_sums = F.pad(ordered_thresholds.cumsum(0), (1, 0))[below]
+    return total, 2 * (thresholds * s0 - s1), 2 * (real * below - threshold_sums)
+
+
+def _powered_hinge(generated: Tensor, real: Tensor, margin: float, power: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Like `_squared_hinge` for any power, by blocks of rows of the (P, N) matrix."""
+    total = generated.new_zeros(())
+    by_generated, by_real = torch.zeros_like(generated), torch.zeros_like(real)
+    rows = max(1, PAIRS_AT_ONCE // len(real))
+    for start in range(0, len(generated), rows):
+        block = slice(start, start + rows)
+        gaps = margin - (generated[block, None] - real)  # (rows, N)
+        # A pair on the margin counts as satisfied: with power 1, 0^0 would give it a slope.
+        slopes = torch.where(gaps > 0, gaps.clamp_min(0).pow(power - 1), 0)
+        total += (gaps * slopes).sum()
+        by_generated[block] = -power * slopes.sum(1)
+        by_real += power * slopes.sum(0)
+    return total, by_generated, by_real
+
+
+def cvar(per_sample_losses: Tensor, alpha: float) -> Tensor:
+    """Conditional value at risk: the mean of the worst `alpha` share of the losses.
+
+    min over lam of lam + 1/(alpha n) sum_i max(l_i - lam, 0). With the losses in falling order, k = alpha n and
+    m = floor(k) it equals (l_(1) + ... + l_(m) + (k - m) l_(m+1)) / k. The gradient is the same weighted sum with the
+    weights held fixed (Danskin); among equal losses at the boundary any choice is a subgradient. The tail is that of
+    this batch: a mean over micro-batches is at most the value of their union.
 
     Args:
-        per_sample_losses: (n,) with n >= 1.
-        alpha: tail fraction in (0, 1].
+        per_sample_losses: (B,) with B > 0, any floating dtype; summed in float32, or float64 where given. NaN stays.
+        alpha: Tail share in (0, 1]. 1 is the mean, 1 / B or less the maximum.
 
     Returns:
-        A scalar of the losses' dtype.
+        Scalar of float32 or float64.
 
     Raises:
-        ValueError: `alpha` out of range, or no losses.
+        ValueError: no losses, more than one axis, or `alpha` out of range.
 
     References:
-        Rockafellar and Uryasev, Optimization of conditional value-at-risk, 2000.
+        Rockafellar & Uryasev, "Optimization of Conditional Value-at-Risk", 2000; arXiv 2404.12908.
     """
     if not 0 < alpha <= 1:
-        raise ValueError(f"`cvar_alpha` must be in (0, 1], got {alpha}.")
-    if per_sample_losses.ndim != 1 or per_sample_losses.numel() == 0:
-        raise ValueError(f"`per_sample_losses` must be (n,) with n >= 1, got shape {tuple(per_sample_losses.shape)}.")
+        raise ValueError(f"`alpha` must be in (0, 1], got {alpha}.")
+    if per_sample_losses.ndim != 1 or len(per_sample_losses) == 0:
+        raise ValueError(f"`per_sample_losses` must be (B,) with B > 0, got {tuple(per_sample_losses.shape)}.")
+    losses = _at_least_float32(per_sample_losses)
     if alpha == 1:
-        return per_sample_losses.mean()
-    n = per_sample_losses.numel()
-    tail = max(alpha * n, 1.0)  # k; below one sample it is the maximum
-    ranked, _ = torch.sort(per_sample_losses, descending=True)
-    # Weight of rank r (from 0): 1 inside the tail, the fraction k - m at its edge, 0 outside.
-    weights = (tail - torch.arange(n, device=ranked.device, dtype=torch.float64)).clamp(0, 1) / tail
-    weights = weights.to(ranked.dtype)
-    # Outside the tail nothing counts, not even an infinite loss times zero.
-    inside = int(-(-tail // 1))
-    return (ranked[:inside] * weights[:inside]).sum()
+        return losses.mean()
+    k = alpha * len(losses)
+    count = math.ceil(k)
+    worst = losses.topk(count).values  # topk ranks NaN first
+    # The last weight is above 0 by the choice of `count`, so that no 0 * inf arises.
+    weights = torch.full_like(worst, 1 / k, requires_grad=False)
+    weights[-1] = (k - (count - 1)) / k
+    return (weights * worst).sum()
 
 
 def pairwise_auc_loss(scores: Tensor, labels: Tensor, margin: float = 0.6, power: float = 2) -> Tensor:
-    """Mean over all pairs of one generated i and one real j of max(margin - (s_i - s_j), 0) ** power.
+    """Surrogate of 1 - AUC over all pairs of one generated and one real picture.
+
+    mean over pairs (i generated, j real) of max(margin - (s_i - s_j), 0)^power. Exact for every power: power 2 in
+    O(B log B) time and O(B) memory, others in O(B^2) time and bounded memory. Sums run in float64 on centred scores, so
+    that a common offset does not cancel the digits.
 
     Args:
-        scores: (B,) raw scores, any floating dtype; computed in float64.
-        labels: (B,) of 0 = real and 1 = generated.
-        margin: above 0. Reference: 0.6.
-        power: at least 1. Reference: 2, which takes O(B log B) time and O(B) memory; others take all pairs in chunks.
+        scores: (B,) raw scores of any floating dtype.
+        labels: (B,) of 0 = real, 1 = generated, any dtype.
+        margin: Gap asked between the two scores of a pair, above 0. The paper's 0.6 is on raw scores.
+        power: At least 1. The paper uses 2.
 
     Returns:
-        A scalar, float32 or the scores' dtype if that is wider. A batch of one class gives 0 with a zero gradient.
+        Scalar of float32, or float64 for float64 scores; differentiable once. A batch with one class has no pair: 0
+        with a zero gradient. A score that is not finite gives NaN.
 
     Raises:
-        ValueError: wrong shapes, labels other than 0 and 1, margin or power out of range.
+        ValueError: shapes differ, a label is neither 0 nor 1, or a setting is out of range.
+        TypeError: `scores` is not floating point.
 
     References:
-        Rust and Hocking, A log-linear gradient descent algorithm for all-pairs squared hinge loss, arXiv 2302.11062.
+        arXiv 2404.12908; Rust & Hocking, "A Log-linear Gradient Descent Algorithm for Unbalanced Binary Classification
+        using the All Pairs Squared Hinge Loss", arXiv 2302.11062.
     """
-    _check(scores, labels)
-    if not margin > 0:
-        raise ValueError(f"`auc_margin` must be above 0, got {margin}.")
-    if not power >= 1:
-        raise ValueError(f"`auc_power` must be at least 1, got {power}.")
-    dtype = torch.promote_types(scores.dtype, torch.float32)
-    is_generated = labels.bool()
-    # Differences are all that counts: centred, large scores keep their digits under the squares.
-    values = scores.double()
-    values = values - values.detach().mean()
-    generated, real = values[is_generated], values[~is_generated]
-    if len(generated) == 0 or len(real) == 0:
-        return (scores * 0).sum().to(dtype)
-    if power == 2:
-        total = _SquaredHinge.apply(generated, real, margin)
-    else:
-        total = _hinge_in_chunks(generated, real, margin, power)
-    return (total / (len(generated) * len(real))).to(dtype)
+    _check_batch(scores, labels)
+    if not 0 < margin < math.inf:
+        raise ValueError(f"`margin` must be finite and above 0, got {margin}.")
+    if not 1 <= power < math.inf:
+        raise ValueError(f"`power` must be finite and at least 1, got {power}.")
+    scores = _at_least_float32(scores)
+    is_generated = labels == 1
+    with torch.no_grad():
+        values = scores.detach()
+        if values.device.type == "mps":  # which has no float64
+            values, is_generated = values.cpu(), is_generated.cpu()
+        values = values.double()
+        loss = 0 * values.sum()  # NaN where a score is not finite: sorting alone could hide it
+        gradient = torch.zeros_like(values)
+        generated, real = values[is_generated], values[~is_generated]
+        pairs = len(generated) * len(real)
+        if pairs:
+            # The median, because one far outlier would pull a mean away from all the others.
+            centre = values.median()
+            generated, real = generated - centre, real - centre
+            if power == 2:
+                total, by_generated, by_real = _squared_hinge(generated, real, margin)
+            else:
+                total, by_generated, by_real = _powered_hinge(generated, real, margin, power)
+            loss = loss + total / pairs
+            gradient[is_generated], gradient[~is_generated] = by_generated / pairs, by_real / pairs
+    return _WithGradient.apply(scores, loss.to(scores), gradient.to(scores))
 
 
 def robust_loss(
     scores: Tensor,
     labels: Tensor,
-    *,
     cvar_alpha: float = 0.8,
     auc_margin: float = 0.6,
     auc_power: float = 2,
     cvar_weight: float = 0.5,
 ) -> RobustLoss:
-    """The paper's loss: cvar_weight * CVaR(BCE) + (1 - cvar_weight) * AUC.
+    """The paper's objective: cvar_weight * CVaR(BCE-with-logits) + (1 - cvar_weight) * pairwise AUC loss.
 
     Args:
-        scores: (B,) raw scores.
-        labels: (B,) of 0 = real and 1 = generated.
-        cvar_alpha: tail fraction of CVaR, in (0, 1].
-        auc_margin: margin of the AUC loss.
-        auc_power: power of the AUC loss.
-        cvar_weight: the paper's gamma, in [0, 1].
+        scores: (B,) raw scores, B > 0, any floating dtype.
+        labels: (B,) of 0 = real, 1 = generated, any dtype.
+        cvar_alpha: Tail share of CVaR in (0, 1].
+        auc_margin: Margin of the pairwise loss, above 0.
+        auc_power: Power of the pairwise loss, at least 1.
+        cvar_weight: The paper's gamma, in [0, 1]. A part of weight 0 is reported and does not touch the loss.
 
     Returns:
-        `RobustLoss`; its parts are detached. With one class in the batch the AUC part is 0.
+        `RobustLoss`: the differentiable loss and its two detached, unweighted parts; float32, or float64 for float64
+        scores. A batch with one class has an AUC part of 0, so that only CVaR is left.
 
     Raises:
-        ValueError: see the parts.
+        ValueError: no samples, shapes differ, a label is neither 0 nor 1, or a setting is out of range.
+        TypeError: `scores` is not floating point.
+
+    References:
+        arXiv 2404.12908.
+
+    Example:
+        >>> robust_loss(torch.tensor([2.0, -1.0]), torch.tensor([1, 0])).loss
+        tensor(0.1360)
     """
+    _check_batch(scores, labels)
+    if not 0 < cvar_alpha <= 1:
+        raise ValueError(f"`cvar_alpha` must be in (0, 1], got {cvar_alpha}.")
+    if not 0 < auc_margin < math.inf:
+        raise ValueError(f"`auc_margin` must be finite and above 0, got {auc_margin}.")
+    if not 1 <= auc_power < math.inf:
+        raise ValueError(f"`auc_power` must be finite and at least 1, got {auc_power}.")
     if not 0 <= cvar_weight <= 1:
         raise ValueError(f"`cvar_weight` must be in [0, 1], got {cvar_weight}.")
-    _check(scores, labels)
-    wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    # Half-precision scores are widened first, whatever autocast would choose.
-    with torch.autocast(scores.device.type, enabled=False):
-        per_sample = binary_cross_entropy_with_logits(wide, labels.to(wide.dtype), reduction="none")
-        tail = cvar(per_sample, cvar_alpha)
-        ranking = pairwise_auc_loss(wide, labels, auc_margin, auc_power)
-        # A part of weight 0 is left out, so that its infinities cannot turn into NaN.
-        weighted = [(cvar_weight, tail), (1 - cvar_weight, ranking)]
-        loss = torch.stack([weight * part for weight, part in weighted if weight > 0]).sum()
-    return RobustLoss(loss, tail.detach(), ranking.detach())
-
-
-class _SquaredHinge(torch.autograd.Function):
-    """Sum over all pairs of max(margin - (s_i - s_j), 0)^2, and its gradient, by sorting.
-
-    With t = s_i - margin a pair counts where s_j > t, and the sum of (s_j - t)^2 is S2 - 2 t S1 + t^2 S0 over these j:
-    sums over a suffix of the sorted real scores. The gradient in s_i is -2 (S1 - t S0); in s_j, by the mirrored
-    argument, it is 2 (u P0 - P1) with u = s_j + margin and sums over the generated scores below u.
-    """
-
-    @staticmethod
-    def forward(ctx, generated: Tensor, real: Tensor, margin: float) -> Tensor:  # noqa: ANN001
-        real_sorted, _ = torch.sort(real)
-        limit = generated - margin
-        start = torch.searchsorted(real_sorted, limit, right=True)  # first real score above the limit
-        count = (len(real) - start).to(real.dtype)
-        first, second = (_suffix_sums(real_sorted**p)[start] for p in (1, 2))
-        ctx.save_for_backward(generated, real)
-        ctx.margin = margin
-        ctx.by_generated = -2 * (first - limit * count)
-        return (second - 2 * limit * first + limit**2 * count).clamp(min=0).sum()
-
-    @staticmethod
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, Tensor, None]:  # noqa: ANN001
-        generated, real = ctx.saved_tensors
-        generated_sorted, _ = torch.sort(generated)
-        limit = real + ctx.margin
-        count = torch.searchsorted(generated_sorted, limit)  # generated scores below the limit
-        below = torch.cat([generated.new_zeros(1), generated_sorted.cumsum(0)])[count]
-        by_real = 2 * (limit * count - below)
-        return grad_output * ctx.by_generated, grad_output * by_real, None
-
-
-def _suffix_sums(values: Tensor) -> Tensor:
-    """(n + 1,): entry k is the sum of values[k:]."""
-    return torch.cat([values.flip(0).cumsum(0).flip(0), values.new_zeros(1)])
-
-
-def _hinge_in_chunks(generated: Tensor, real: Tensor, margin: float, power: float) -> Tensor:
-    """Sum over all pairs for any power, a bounded number of pairs at a time."""
-    rows = max(1, CHUNK_PAIRS // len(real))
-    total = generated.new_zeros(())
-    for chunk in generated.split(rows):
-        total = total + (margin - (chunk[:, None] - real[None, :])).clamp(min=0).pow(power).sum()
-    return total
-
-
-def _check(scores: Tensor, labels: Tensor) -> None:
-    if scores.ndim != 1 or scores.shape != labels.shape or scores.numel() == 0:
-        raise ValueError(
-            f"`scores` and `labels` must be (B,) with B >= 1, got {tuple(scores.shape)} and {tuple(labels.shape)}."
-        )
-    if not ((labels == 0) | (labels == 1)).all():
-        raise ValueError(f"`labels` must be 0 (real) or 1 (generated), got {labels.unique().tolist()}.")
+    scores = _at_least_float32(scores)
+    sample_losses = F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
+    cvar_part = cvar(sample_losses, cvar_alpha)
+    auc_part = pairwise_auc_loss(scores, labels, auc_margin, auc_power)
+    if cvar_weight == 0:  # 0 * inf would be NaN
+        loss = auc_part
+    elif cvar_weight == 1:
+        loss = cvar_part
+    else:
+        loss = cvar_weight * cvar_part + (1 - cvar_weight) * auc_part
+    return RobustLoss(loss, cvar_part.detach(), auc_part.detach())
 
 
 __all__ = ["RobustLoss", "cvar", "pairwise_auc_loss", "robust_loss"]

@@ -1,99 +1,133 @@
-"""Sharpness-Aware Minimization (Foret et al., arXiv 2010.01412) for use inside a training step.
+"""Sharpness-Aware Minimization as two moves around a backward pass, for use inside a trainer's own step.
 
-The base optimiser stays the caller's own: `SAM` only moves the weights to the worst nearby point for the second
-gradient, and back. Two more context managers keep what must advance once a step from advancing twice: BatchNorm's
-running statistics and the random numbers (dropout masks).
+Source: Foret et al., arXiv 2010.01412. It is not an optimiser: the base optimiser, its schedule and its state stay
+where they are, and SAM keeps nothing between steps. One step of training reads
+
+    with same_random_numbers(device):
+        gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
+    with SAM(parameters, rho).perturbed(gradients), frozen_batch_norm(model):
+        loss().backward()
+    optimizer.step()
+
+Under DistributedDataParallel each process ascends along its own gradient (m-SAM) and restores its own copy, so that
+weights stay equal. Parameters must be whole on each device: sharded ones (FSDP, ZeRO-3) are not supported.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def _global_norm(gradients: Sequence[Tensor]) -> float:
+    """Euclidean norm over all gradients together, in float32 or better."""
+    norms = [torch.linalg.vector_norm(g, dtype=torch.promote_types(g.dtype, torch.float32)) for g in gradients]
+    return torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms])).item() if norms else 0.0
 
 
 class SAM:
-    """Moves parameters by rho * g / ||g|| and back, bit for bit.
+    """Moves parameters to w + rho * g / ||g||, where the second gradient is taken, and back to exactly w.
 
     Args:
-        parameters: the trainable parameters; frozen ones stay outside, also outside the norm.
-        rho: radius, 0 or more.
+        parameters: The trainable parameters, in the order of the gradients.
+        rho: Radius of the ascent, 0 or more; the paper's 0.05. With 0 nothing moves.
 
     Raises:
-        ValueError: `rho` is negative.
+        ValueError: `rho` is negative or not finite.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], rho: float) -> None:
-        """Remember the parameters and the radius."""
-        if not rho >= 0:
-            raise ValueError(f"`sam_rho` must be 0 or more, got {rho}.")
+    def __init__(self, parameters: Iterable[nn.Parameter], rho: float = 0.05) -> None:
+        """Hold the parameters; nothing moves yet."""
+        if not 0 <= rho < math.inf:
+            raise ValueError(f"`rho` must be finite and 0 or more, got {rho}.")
         self.parameters = list(parameters)
         self.rho = rho
+        self._originals: list[tuple[nn.Parameter, Tensor]] = []
 
-    @contextmanager
-    def perturbed(self, gradients: Sequence[Tensor | None]) -> Iterator[float]:
-        """Hold the parameters at the ascent point inside the block; put the originals back at its end, also on error.
+    @torch.no_grad()
+    def ascend(self, gradients: Iterable[Tensor | None]) -> None:
+        """Add rho * g / ||g||, with one norm over all parameters.
 
         Args:
-            gradients: one for each parameter, `None` where it has none.
-
-        Yields:
-            The norm of all gradients together. At norm 0, or rho 0, nothing moves.
+            gradients: One for each parameter, of its shape; `None` leaves that parameter where it is. All zero: none
+                moves.
 
         Raises:
-            FloatingPointError: the norm is not finite.
+            ValueError: the number of gradients is not the number of parameters.
+            RuntimeError: the parameters are perturbed already.
+            FloatingPointError: the norm is not finite; nothing has moved.
         """
-        # At least float32: the square of a half-precision gradient overflows.
-        norms = [g.detach().to(torch.promote_types(g.dtype, torch.float32)).norm() for g in gradients if g is not None]
-        norm = torch.stack(norms).norm().item() if norms else 0.0
-        if not norm < float("inf"):
-            raise FloatingPointError(f"The gradient norm is {norm}: no ascent direction.")
-        moved = []
-        if norm > 0 and self.rho > 0:
-            scale = self.rho / norm
-            moved = [(p, g) for p, g in zip(self.parameters, gradients, strict=True) if g is not None]
-        # Copies, not a subtraction afterwards: (p + e) - e is not p in floating point.
-        originals = [parameter.detach().clone() for parameter, _ in moved]
+        if self._originals:
+            raise RuntimeError("The parameters are perturbed already: call `restore` first.")
+        gradients = list(gradients)
+        if len(gradients) != len(self.parameters):
+            raise ValueError(f"`gradients` must be {len(self.parameters)}, one a parameter, got {len(gradients)}.")
+        pairs = [(p, g) for p, g in zip(self.parameters, gradients, strict=True) if g is not None]
+        norm = _global_norm([gradient for _, gradient in pairs])
+        if not math.isfinite(norm):
+            raise FloatingPointError(f"The norm of the gradients is {norm}: SAM has no direction to ascend.")
+        if self.rho == 0 or norm == 0:
+            return
+        self._originals = [(parameter, parameter.clone()) for parameter, _ in pairs]
+        for parameter, gradient in pairs:
+            # Divided first: rho / norm may overflow where g / norm cannot.
+            parameter.add_((gradient / norm).to(parameter.dtype), alpha=self.rho)
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Copy the originals back, bit for bit (subtraction would round); does nothing where nothing moved."""
+        for parameter, original in self._originals:
+            parameter.copy_(original)
+        self._originals = []
+
+    @contextmanager
+    def perturbed(self, gradients: Iterable[Tensor | None]) -> Iterator[None]:
+        """Ascend, run the body, and restore, also when the body raises. Raises what `ascend` raises."""
         try:
-            with torch.no_grad():
-                for parameter, gradient in moved:
-                    parameter.add_(gradient.to(parameter.dtype), alpha=scale)
-            yield norm
+            self.ascend(gradients)
+            yield
         finally:
-            with torch.no_grad():
-                for (parameter, _), original in zip(moved, originals, strict=True):
-                    parameter.copy_(original)
+            self.restore()
 
 
 @contextmanager
 def frozen_batch_norm(model: nn.Module) -> Iterator[None]:
-    """Normalise by batch statistics inside the block, without updating the running ones.
+    """Keep BatchNorm's running statistics and batch count as they are; layers in training still use the batch's.
 
-    Without running statistics BatchNorm in training mode uses the batch's, which is what a first pass did too.
+    Without `track_running_stats` a layer in training mode hands no running statistics to the kernel; one in evaluation
+    mode still uses them. `momentum`, which others set to 0 for this, is not touched.
     """
-    layers = [
-        layer
-        for layer in model.modules()
-        if isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.track_running_stats
-    ]
-    kept = [(layer.running_mean, layer.running_var, layer.num_batches_tracked) for layer in layers]
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    flags = [layer.track_running_stats for layer in layers]
     try:
         for layer in layers:
-            layer.running_mean = layer.running_var = layer.num_batches_tracked = None
             layer.track_running_stats = False
         yield
     finally:
-        for layer, (mean, variance, batches) in zip(layers, kept, strict=True):
-            layer.running_mean, layer.running_var, layer.num_batches_tracked = mean, variance, batches
-            layer.track_running_stats = True
+        for layer, flag in zip(layers, flags, strict=True):
+            layer.track_running_stats = flag
 
 
 @contextmanager
-def same_random_numbers(device: torch.device) -> Iterator[None]:
-    """Put the random state back at the end of the block, so that what follows draws the same dropout masks."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        yield
+def same_random_numbers(device: torch.device | str) -> Iterator[None]:
+    """Rewind PyTorch's random numbers after the body, so that the next pass draws the same ones (dropout masks).
+
+    After that pass the generators stand where one pass would have left them.
+
+    Args:
+        device: Where the model runs. The CPU's generator is always rewound, and a CUDA or XPU device's with it; the one
+            of MPS is not, and neither are Python's and NumPy's.
+    """
+    device = torch.device(device)
+    if device.type in ("cpu", "mps"):
+        with torch.random.fork_rng(devices=[]):
+            yield
+    else:
+        with torch.random.fork_rng(devices=[device], device_type=device.type):
+            yield
 
 
 __all__ = ["SAM", "frozen_batch_norm", "same_random_numbers"]
