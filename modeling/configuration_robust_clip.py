@@ -6,6 +6,8 @@ Differences from the paper's reference code: the text tower is optional, the cal
 travel with the weights, and labels are fixed to 0 = "real", 1 = "generated".
 """
 
+from typing import Any
+
 from huggingface_hub.dataclasses import strict
 from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
@@ -42,7 +44,7 @@ class RobustClipConfig(PreTrainedConfig):
         initializer_range: standard deviation of the learned no-text embedding at initialisation.
 
     Raises:
-        ValueError: a field is out of its range (wrapped by huggingface_hub in a StrictDataclassError).
+        StrictDataclassError: a field is out of its range (huggingface_hub).
     """
 
     model_type = "robust_clip"
@@ -67,7 +69,7 @@ class RobustClipConfig(PreTrainedConfig):
     # transformers falls back to a standard deviation of 1.0 for a config without this field.
     initializer_range: float = 0.02
 
-    def __post_init__(self, **kwargs) -> None:
+    def __post_init__(self, **kwargs: Any) -> None:
         """Fix the labels and the problem type, then let transformers build the nested configurations."""
         self.id2label = {0: "real", 1: "generated"}
         self.label2id = {"real": 0, "generated": 1}

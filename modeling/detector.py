@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -76,7 +77,7 @@ class Detector:
         self,
         model: RobustClipForImageClassification,
         processor: RobustClipImageProcessor,
-        tokenizer: object | None = None,
+        tokenizer: Any = None,
         name: str = "",
     ) -> None:
         self.model = model.eval()
@@ -197,7 +198,7 @@ class Detector:
 
     def _tokenize(self, captions: Sequence[str | None]) -> dict[str, torch.Tensor]:
         """Tokens, with an attention mask of zeros where there is no caption."""
-        tokens = self.tokenizer(  # type: ignore[operator]
+        tokens = self.tokenizer(
             [caption or "" for caption in captions],
             padding=True,
             truncation=True,

@@ -55,7 +55,8 @@ def _deep_to_rgb(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float grey values to 8 bits; Pillow's own conversion clips them at 255.
 
     White is 65535 for 16-bit modes. The modes "I" and "F" do not say what white is: it is the smallest of the usual
-    ranges (1 for floats, 255, 65535) that holds the peak, otherwise the peak itself. NaN and negative values are black.
+    ranges (1 for floats, 255, 65535) that holds the peak, otherwise the peak itself. NaN and negative values are
+    black.
     """
     values = np.array(image, dtype=np.float32)
     np.nan_to_num(values, copy=False, nan=0.0, posinf=np.inf, neginf=0.0)

@@ -118,7 +118,8 @@ def _check_size(image: Image.Image) -> None:
         raise ImageError(_TOO_MANY_PIXELS)
     if min(width, height) < MIN_SIDE:
         raise ImageError(
-            f"This picture is too small to judge ({width} x {height} pixels): each side needs at least {MIN_SIDE} pixels."
+            f"This picture is too small to judge ({width} x {height} pixels): "
+            f"each side needs at least {MIN_SIDE} pixels."
         )
 
 

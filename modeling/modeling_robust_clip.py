@@ -6,7 +6,9 @@ Differences from the reference code: text is optional per sample (a learned embe
 stored embeddings can be fed instead of pictures, and the two class logits carry the calibration.
 """
 
+import os
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -109,15 +111,15 @@ class RobustClipPreTrainedModel(PreTrainedModel):
         else:
             super()._init_weights(module)
 
-    def save_pretrained(self, save_directory: str, **kwargs) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike, **kwargs: Any) -> None:
         """Save weights, configuration and code so that every Auto class loads the folder."""
         self.config.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, **kwargs)
 
     @classmethod
     def from_backbone(
-        cls, name_or_path: str, *, use_text: bool = True, revision: str | None = None, **config_fields
-    ) -> "RobustClipPreTrainedModel":
+        cls, name_or_path: str, *, use_text: bool = True, revision: str | None = None, **config_fields: Any
+    ) -> Self:
         """Build a detector with pretrained CLIP towers and a fresh head.
 
         Args:

@@ -6,6 +6,7 @@ import logging
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 from transformers import HfArgumentParser
@@ -83,9 +84,9 @@ def _interval(figure: dict) -> str:
     return f"[{figure['interval'][0]:.4f}, {figure['interval'][1]:.4f}]"
 
 
-def _parse(types: tuple[type, ...], command: str, arguments: list[str]) -> tuple:
+def _parse(types: tuple[Any, ...], command: str, arguments: list[str]) -> tuple:
     """Flags, or one YAML file followed by flags that override it."""
-    parser = HfArgumentParser(types, prog=f"python -m train {command}")
+    parser = HfArgumentParser(list(types), prog=f"python -m train {command}")
     if arguments and arguments[0].endswith((".yaml", ".yml")):
         return parser.parse_args_into_dataclasses(args=_yaml_flags(Path(arguments[0])) + arguments[1:])
     return parser.parse_args_into_dataclasses(args=arguments)

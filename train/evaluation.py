@@ -136,7 +136,8 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
 def _by_source(rows: pd.DataFrame) -> list[dict]:
     """Verdict shares of every source and class, largest first; the wrong verdict with Wilson's interval."""
     table = []
-    for (source, label), group in rows.groupby(["source", "label"]):
+    for source, label in rows[["source", "label"]].drop_duplicates().itertuples(index=False):
+        group = rows[(rows.source == source) & (rows.label == label)]
         wrong = int((group["verdict"] == _CLASSES[1 - label]).sum())
         table.append(
             {

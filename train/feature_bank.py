@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -153,7 +154,7 @@ class _Embedder:
     def __init__(
         self,
         model: RobustClipModel,
-        tokenizer: object | None,
+        tokenizer: Any,
         processor: RobustClipImageProcessor,
         batch_size: int,
     ) -> None:
@@ -210,8 +211,8 @@ class _Embedder:
 
     def _embed_texts(self, texts: list[str | None]) -> torch.Tensor:
         """(B, D_text) with a row of zeros where there is no text."""
-        tower = self.model.text_tower
-        tokens = self.tokenizer(  # type: ignore[operator]
+        tower: Any = self.model.text_tower
+        tokens = self.tokenizer(
             [text or "" for text in texts], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
         )
         embeds = tower(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).text_embeds

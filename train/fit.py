@@ -93,7 +93,10 @@ def fit_head(
     set_seed(training.seed)
     model.reset_head()
     trainer = RobustTrainer(
-        model=model, args=training, train_dataset=_dataset(bank, rows), data_collator=collate_batch
+        model=model,
+        args=training,
+        train_dataset=_dataset(bank, rows),
+        data_collator=collate_batch,  # type: ignore[arg-type]
     )
     trainer.train()
 
@@ -186,7 +189,7 @@ def _paired_difference(rows: pd.DataFrame, baseline: np.ndarray, statistic: Stat
 
 def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """What made this checkpoint: backbone, data, seed, arguments, versions, commit."""
-    used = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
+    used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
     used += ("per_device_train_batch_size", "learning_rate", "weight_decay", "num_train_epochs", "lr_scheduler_kwargs")
     fit_used = ("folds", "target_fpr", "target_fnr", "head_depth", "head_width", "head_dropout")
     return {
@@ -237,7 +240,7 @@ def _write_checkpoint(
     backbone = bank.info["backbone"]
     config.backbone_name = HUB_ID if backbone == "default" else backbone
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
-    folder = Path(training.output_dir)
+    folder = Path(str(training.output_dir))
     processor = load_processor(default_backbone() if backbone == "default" else backbone)
     model.eval().save_pretrained(folder)
     processor.save_pretrained(folder)

