@@ -1,29 +1,53 @@
 """One safe way to open a picture: a path, bytes, a file object or a PIL image in, an RGB image or a clear error out.
 
 The app, the detector, training and evaluation all start here, so that one picture has one score everywhere. Limits
-are checked on the header, before any pixel is decoded.
+are checked on the header, before any pixel is decoded. The file's first bytes choose the reader, and Pillow's reader
+classes are called directly instead of `Image.open`: only readers of photograph formats are ever reached (never EPS, for
+which Pillow starts Ghostscript), and our own pixel limit acts instead of Pillow's process-wide one.
 """
 
 import io
 import os
 import re
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import IO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 from .image_processing_robust_clip import to_rgb
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50 * 2**20
 MIN_SIDE = 32
-# Photograph formats only: never EPS (Pillow would start Ghostscript), PSD, FITS and other exotic parsers.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "PPM")
-# What Pillow's readers raise on damaged data: OSError (which UnidentifiedImageError is) and EOFError for truncation,
+# The first bytes decide which reader a file meets; its name plays no part. An MPO starts with its main picture as a
+# plain JPEG.
+READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    (re.compile(rb"GIF8[79]a"), GifImageFile),
+    (re.compile(rb"BM"), BmpImageFile),
+    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), TiffImageFile),
+    (re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL), AvifImageFile),
+    (re.compile(rb"P[1-6]\s"), PpmImageFile),
+)
+# The brands of a HEIC file; "mif1" may be HEIC or AVIF, the list after it tells.
+HEIC = re.compile(rb"....ftyp.{0,56}?(heic|heix|hevc|heim|heis)", re.DOTALL)
+# What Pillow's readers raise on damaged data: OSError and EOFError for truncation,
 # SyntaxError for broken PNG chunks, ValueError, struct.error and zlib.error for impossible fields, LookupError and
-# TypeError from TIFF and EXIF directories, OverflowError and MemoryError for absurd sizes.
+# TypeError from TIFF and EXIF directories, OverflowError and MemoryError for absurd sizes; the bomb classes from a GIF
+# frame beyond its screen or a TIFF tile.
 DAMAGE = (
     OSError,
     EOFError,
@@ -35,8 +59,12 @@ DAMAGE = (
     MemoryError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
 )
-HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+# Pillow warns about damaged metadata of good pictures, which does not concern their pixels. One lasting filter, since
+# Python's scoped ones are not safe between threads; Pillow's other warnings, such as deprecations, still show.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class ImageError(ValueError):
@@ -61,18 +89,9 @@ def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> I
     if isinstance(source, Image.Image):
         _check_size(source)
         return _decode(source)
-    data = _read(source)
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(_TOO_MANY_PIXELS) from error
-    except UnidentifiedImageError as error:
-        raise ImageError(_why_unreadable(data)) from error
-    except DAMAGE as error:
-        raise ImageError(_DAMAGED) from error
-    with image:
-        _check_size(image)
-        return _decode(image)
+    image = _read_header(_read(source))
+    _check_size(image)
+    return _decode(image)
 
 
 _TOO_MANY_PIXELS = (
@@ -92,17 +111,21 @@ def _read(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
         if re.match(r"[a-z][a-z0-9+.-]*://|data:", str(source), re.IGNORECASE):
             raise ImageError("This is a web address, not a file. Please download the picture first.")
         path = Path(source)
-        if path.is_dir():
-            raise ImageError("This is a folder, not a picture.")
-        if not path.is_file():
-            raise ImageError("This file does not exist.")
         try:
+            if path.is_dir():
+                raise ImageError("This is a folder, not a picture.")
+            if not path.is_file():  # nothing there, or a device or pipe that could keep us waiting for ever
+                raise ImageError("This file does not exist.")
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
             raise ImageError("This file cannot be opened for reading.") from error
     elif hasattr(source, "read"):
+        if source.seekable():
+            source.seek(0)
         data = source.read(MAX_BYTES + 1)
+        if not isinstance(data, bytes):
+            raise TypeError(f"`source` must be opened in binary mode, its read() returned {type(data).__name__}.")
     else:
         raise TypeError(f"`source` must be a path, bytes, a binary file or a PIL image, got {type(source).__name__}.")
     if not data:
@@ -110,6 +133,19 @@ def _read(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
     if len(data) > MAX_BYTES:
         raise ImageError(_TOO_LARGE)
     return data
+
+
+def _read_header(data: bytes) -> ImageFile.ImageFile:
+    """Let the reader that the first bytes name parse the header; no pixel is decoded."""
+    reader = next((reader for signature, reader in READERS if signature.match(data)), None)
+    if reader is None or HEIC.match(data):
+        raise ImageError(_why_unreadable(data))
+    try:
+        return reader(io.BytesIO(data), "")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(_TOO_MANY_PIXELS) from error
+    except DAMAGE as error:
+        raise ImageError(_DAMAGED) from error
 
 
 def _check_size(image: Image.Image) -> None:
@@ -133,7 +169,7 @@ def _decode(image: Image.Image) -> Image.Image:
 def _why_unreadable(data: bytes) -> str:
     """A sentence for data in which no reader recognised a picture."""
     start = data[:512].lstrip()
-    if data[4:8] == b"ftyp" and data[8:12] in HEIC_BRANDS:
+    if HEIC.match(data):
         return "HEIC pictures cannot be read here. Please save the picture as JPEG or PNG first."
     if b"<svg" in data[:4096].lower():
         return "This is an SVG drawing, not a photograph. Please use a JPEG, PNG or WebP picture."

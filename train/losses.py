@@ -1,7 +1,7 @@
-"""The paper's objective as pure functions of scores and labels: CVaR of the sample losses, and a pairwise AUC surrogate.
+"""The paper's objective, as pure functions of scores and labels: CVaR of the sample losses and a pairwise AUC loss.
 
-Source: arXiv 2404.12908. Two things differ from its reference code, neither of them in value: CVaR comes from its closed
-form instead of a scalar search, and the sum over all pairs from sorted scores instead of a matrix.
+Source: arXiv 2404.12908. Two ways of computing differ from its reference code, and the values do not: CVaR comes from
+its closed form instead of a scalar search, and the sum over all pairs from sorted scores instead of a matrix.
 Labels are 0 = real and 1 = generated; a higher score means "more likely generated".
 """
 
@@ -9,8 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 # Pairs held at once by the powers that have no sorted form: 8 MiB for each float64 temporary.
 PAIRS_AT_ONCE = 2**20
@@ -46,7 +45,7 @@ def _at_least_float32(tensor: Tensor) -> Tensor:
 def _check_batch(scores: Tensor, labels: Tensor) -> None:
     if scores.ndim != 1 or scores.shape != labels.shape:
         raise ValueError(
-            f"`scores` and `labels` must have one shape (B,), got {tuple(scores.shape)} and {tuple(labels.shape)}."
+            f"`scores` and `labels` must be (B,) both, got {tuple(scores.shape)} and {tuple(labels.shape)}."
         )
     if not scores.is_floating_point():
         raise TypeError(f"`scores` must be floating point, got {scores.dtype}.")
@@ -64,8 +63,8 @@ def _squared_hinge(generated: Tensor, real: Tensor, margin: float) -> tuple[Tens
     thresholds = generated - margin
     ordered = real.sort(descending=True).values
     # (N + 1,): entry k sums the k largest reals.
-    sums = F.pad(ordered.cumsum(0), (1, 0))
-    square_sums = F.pad(ordered.square().cumsum(0), (1, 0))
+    sums = nn.functional.pad(ordered.cumsum(0), (1, 0))
+    square_sums = nn.functional.pad(ordered.square().cumsum(0), (1, 0))
     s0 = len(real) - torch.searchsorted(ordered.flip(0), thresholds, right=True)  # (P,) reals above each threshold
     s1, s2 = sums[s0], square_sums[s0]
     # Rounding may leave a difference of squares just below zero.
@@ -73,7 +72,7 @@ def _squared_hinge(generated: Tensor, real: Tensor, margin: float) -> tuple[Tens
 
     ordered_thresholds = thresholds.sort().values
     below = torch.searchsorted(ordered_thresholds, real)  # (N,) thresholds under each real
-    threshold_sums = F.pad(ordered_thresholds.cumsum(0), (1, 0))[below]
+    threshold_sums = nn.functional.pad(ordered_thresholds.cumsum(0), (1, 0))[below]
     return total, 2 * (thresholds * s0 - s1), 2 * (real * below - threshold_sums)
 
 
@@ -102,8 +101,8 @@ def cvar(per_sample_losses: Tensor, alpha: float) -> Tensor:
     this batch: a mean over micro-batches is at most the value of their union.
 
     Args:
-        per_sample_losses: (B,) with B > 0, any floating dtype; summed in float32, or float64 where given. NaN stays.
-        alpha: Tail share in (0, 1]. 1 is the mean, 1 / B or less the maximum.
+        per_sample_losses: (n,) with n >= 1, any floating dtype; summed in float32, or float64 where given. NaN stays.
+        alpha: Tail share in (0, 1]. 1 is the mean, 1 / n or less the maximum.
 
     Returns:
         Scalar of float32 or float64.
@@ -115,9 +114,9 @@ def cvar(per_sample_losses: Tensor, alpha: float) -> Tensor:
         Rockafellar & Uryasev, "Optimization of Conditional Value-at-Risk", 2000; arXiv 2404.12908.
     """
     if not 0 < alpha <= 1:
-        raise ValueError(f"`alpha` must be in (0, 1], got {alpha}.")
+        raise ValueError(f"`cvar_alpha` must be in (0, 1], got {alpha}.")
     if per_sample_losses.ndim != 1 or len(per_sample_losses) == 0:
-        raise ValueError(f"`per_sample_losses` must be (B,) with B > 0, got {tuple(per_sample_losses.shape)}.")
+        raise ValueError(f"`per_sample_losses` must be (n,) with n >= 1, got {tuple(per_sample_losses.shape)}.")
     losses = _at_least_float32(per_sample_losses)
     if alpha == 1:
         return losses.mean()
@@ -134,8 +133,8 @@ def pairwise_auc_loss(scores: Tensor, labels: Tensor, margin: float = 0.6, power
     """Surrogate of 1 - AUC over all pairs of one generated and one real picture.
 
     mean over pairs (i generated, j real) of max(margin - (s_i - s_j), 0)^power. Exact for every power: power 2 in
-    O(B log B) time and O(B) memory, others in O(B^2) time and bounded memory. Sums run in float64 on centred scores, so
-    that a common offset does not cancel the digits.
+    O(B log B) time and O(B) memory, others in O(B^2) time and bounded memory. Sums run in float64 on centred scores,
+    so that a common offset does not cancel the digits.
 
     Args:
         scores: (B,) raw scores of any floating dtype.
@@ -157,9 +156,9 @@ def pairwise_auc_loss(scores: Tensor, labels: Tensor, margin: float = 0.6, power
     """
     _check_batch(scores, labels)
     if not 0 < margin < math.inf:
-        raise ValueError(f"`margin` must be finite and above 0, got {margin}.")
+        raise ValueError(f"`auc_margin` must be above 0 and finite, got {margin}.")
     if not 1 <= power < math.inf:
-        raise ValueError(f"`power` must be finite and at least 1, got {power}.")
+        raise ValueError(f"`auc_power` must be at least 1 and finite, got {power}.")
     scores = _at_least_float32(scores)
     is_generated = labels == 1
     with torch.no_grad():
@@ -195,7 +194,7 @@ def robust_loss(
     """The paper's objective: cvar_weight * CVaR(BCE-with-logits) + (1 - cvar_weight) * pairwise AUC loss.
 
     Args:
-        scores: (B,) raw scores, B > 0, any floating dtype.
+        scores: (B,) raw scores with B >= 1, any floating dtype.
         labels: (B,) of 0 = real, 1 = generated, any dtype.
         cvar_alpha: Tail share of CVaR in (0, 1].
         auc_margin: Margin of the pairwise loss, above 0.
@@ -218,16 +217,10 @@ def robust_loss(
         tensor(0.1360)
     """
     _check_batch(scores, labels)
-    if not 0 < cvar_alpha <= 1:
-        raise ValueError(f"`cvar_alpha` must be in (0, 1], got {cvar_alpha}.")
-    if not 0 < auc_margin < math.inf:
-        raise ValueError(f"`auc_margin` must be finite and above 0, got {auc_margin}.")
-    if not 1 <= auc_power < math.inf:
-        raise ValueError(f"`auc_power` must be finite and at least 1, got {auc_power}.")
     if not 0 <= cvar_weight <= 1:
         raise ValueError(f"`cvar_weight` must be in [0, 1], got {cvar_weight}.")
     scores = _at_least_float32(scores)
-    sample_losses = F.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
+    sample_losses = nn.functional.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
     cvar_part = cvar(sample_losses, cvar_alpha)
     auc_part = pairwise_auc_loss(scores, labels, auc_margin, auc_power)
     if cvar_weight == 0:  # 0 * inf would be NaN

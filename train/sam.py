@@ -42,23 +42,26 @@ class SAM:
     def __init__(self, parameters: Iterable[nn.Parameter], rho: float = 0.05) -> None:
         """Hold the parameters; nothing moves yet."""
         if not 0 <= rho < math.inf:
-            raise ValueError(f"`rho` must be finite and 0 or more, got {rho}.")
+            raise ValueError(f"`sam_rho` must be 0 or more and finite, got {rho}.")
         self.parameters = list(parameters)
         self.rho = rho
         self._originals: list[tuple[nn.Parameter, Tensor]] = []
 
     @torch.no_grad()
-    def ascend(self, gradients: Iterable[Tensor | None]) -> None:
+    def ascend(self, gradients: Iterable[Tensor | None]) -> float:
         """Add rho * g / ||g||, with one norm over all parameters.
 
         Args:
             gradients: One for each parameter, of its shape; `None` leaves that parameter where it is. All zero: none
                 moves.
 
+        Returns:
+            The norm ||g||.
+
         Raises:
-            ValueError: the number of gradients is not the number of parameters.
+            ValueError: gradients and parameters differ in number or shape.
             RuntimeError: the parameters are perturbed already.
-            FloatingPointError: the norm is not finite; nothing has moved.
+            FloatingPointError: `rho` is above 0 and the norm is not finite; nothing has moved.
         """
         if self._originals:
             raise RuntimeError("The parameters are perturbed already: call `restore` first.")
@@ -66,15 +69,19 @@ class SAM:
         if len(gradients) != len(self.parameters):
             raise ValueError(f"`gradients` must be {len(self.parameters)}, one a parameter, got {len(gradients)}.")
         pairs = [(p, g) for p, g in zip(self.parameters, gradients, strict=True) if g is not None]
+        for parameter, gradient in pairs:
+            if parameter.shape != gradient.shape:  # `add_` would broadcast
+                raise ValueError(f"A gradient is {tuple(gradient.shape)}, its parameter {tuple(parameter.shape)}.")
         norm = _global_norm([gradient for _, gradient in pairs])
+        if self.rho == 0 or norm == 0:  # even w + 0 * g would turn -0.0 into 0.0, and an infinite g into NaN
+            return norm
         if not math.isfinite(norm):
             raise FloatingPointError(f"The norm of the gradients is {norm}: SAM has no direction to ascend.")
-        if self.rho == 0 or norm == 0:
-            return
         self._originals = [(parameter, parameter.clone()) for parameter, _ in pairs]
         for parameter, gradient in pairs:
             # Divided first: rho / norm may overflow where g / norm cannot.
             parameter.add_((gradient / norm).to(parameter.dtype), alpha=self.rho)
+        return norm
 
     @torch.no_grad()
     def restore(self) -> None:
@@ -84,11 +91,10 @@ class SAM:
         self._originals = []
 
     @contextmanager
-    def perturbed(self, gradients: Iterable[Tensor | None]) -> Iterator[None]:
-        """Ascend, run the body, and restore, also when the body raises. Raises what `ascend` raises."""
+    def perturbed(self, gradients: Iterable[Tensor | None]) -> Iterator[float]:
+        """Ascend, yield the norm, and restore, also when the body raises. Takes and raises what `ascend` does."""
         try:
-            self.ascend(gradients)
-            yield
+            yield self.ascend(gradients)
         finally:
             self.restore()
 
@@ -118,7 +124,7 @@ def same_random_numbers(device: torch.device | str) -> Iterator[None]:
     After that pass the generators stand where one pass would have left them.
 
     Args:
-        device: Where the model runs. The CPU's generator is always rewound, and a CUDA or XPU device's with it; the one
+        device: Where the model runs. The CPU's generator is always rewound, and a CUDA or XPU device's with it; that
             of MPS is not, and neither are Python's and NumPy's.
     """
     device = torch.device(device)

@@ -171,7 +171,7 @@ def test_cvar_of_half_precision_sums_in_float32(dtype):
 
 @pytest.mark.parametrize("alpha", [0, -0.1, 1.5, math.nan])
 def test_cvar_rejects_alpha_out_of_range(alpha):
-    with pytest.raises(ValueError, match=r"`alpha` must be in \(0, 1\], got"):
+    with pytest.raises(ValueError, match=r"`cvar_alpha` must be in \(0, 1\], got"):
         cvar(torch.ones(3), alpha)
 
 
@@ -316,7 +316,7 @@ def test_auc_loss_is_unchanged_by_order():
 
 @pytest.mark.parametrize(("name", "value"), [("margin", 0), ("margin", math.inf), ("power", 0.5), ("power", math.nan)])
 def test_auc_loss_rejects_settings_out_of_range(name, value):
-    with pytest.raises(ValueError, match=rf"`{name}` must be .*, got {value}"):
+    with pytest.raises(ValueError, match=rf"`auc_{name}` must be .*, got {value}"):
         pairwise_auc_loss(torch.zeros(2), torch.tensor([0, 1]), **{name: value})
 
 
@@ -354,18 +354,18 @@ def test_robust_loss_passes_gradcheck():
 
 
 def test_robust_loss_with_a_weight_of_zero_is_free_of_that_part():
-    # Finite scores whose squared gap, or whose own loss, is infinite in float32.
+    # Finite scores whose squared gaps, and then whose summed losses, are infinite in float32.
     scores, labels = torch.tensor([-3e38, 1.0, 0.0]), torch.tensor([1, 1, 0])
     value, gradient = value_and_gradient(lambda s: robust_loss(s, labels, cvar_weight=1).loss, scores)
     assert robust_loss(scores, labels).auc == math.inf
     assert value.item() == pytest.approx(3e38 / 2.4, rel=1e-6)
     assert gradient.isfinite().all()
 
-    labels = torch.tensor([1, 0])
-    scores = torch.tensor([0.0, 0.0])
-    parts = robust_loss(scores, labels, cvar_weight=0)
-    assert parts.loss == parts.auc
-    assert parts.cvar.item() == pytest.approx(math.log(2))
+    scores, labels = torch.tensor([-3e38, -3e38]), torch.tensor([1, 1])
+    value, gradient = value_and_gradient(lambda s: robust_loss(s, labels, cvar_alpha=1, cvar_weight=0).loss, scores)
+    assert robust_loss(scores, labels, cvar_alpha=1).cvar == math.inf
+    assert value == 0
+    assert not gradient.any()
 
 
 def test_robust_loss_of_one_class_is_the_cvar_part():
@@ -428,9 +428,9 @@ def test_robust_loss_names_the_setting_out_of_range(name, value):
 
 @pytest.mark.parametrize("function", [pairwise_auc_loss, robust_loss])
 def test_losses_reject_batches_that_do_not_fit(function):
-    with pytest.raises(ValueError, match=r"must have one shape \(B,\), got \(3,\) and \(2,\)"):
+    with pytest.raises(ValueError, match=r"must be \(B,\) both, got \(3,\) and \(2,\)"):
         function(torch.zeros(3), torch.tensor([0, 1]))
-    with pytest.raises(ValueError, match=r"must have one shape \(B,\), got \(2, 1\)"):
+    with pytest.raises(ValueError, match=r"must be \(B,\) both, got \(2, 1\)"):
         function(torch.zeros(2, 1), torch.tensor([[0], [1]]))
     with pytest.raises(ValueError, match=r"`labels` must be 0 \(real\) or 1 \(generated\), got 2"):
         function(torch.zeros(3), torch.tensor([0, 1, 2]))
@@ -443,5 +443,5 @@ def test_losses_reject_batches_that_do_not_fit(function):
 
 
 def test_robust_loss_rejects_an_empty_batch():
-    with pytest.raises(ValueError, match="with B > 0"):
+    with pytest.raises(ValueError, match="n >= 1"):
         robust_loss(torch.zeros(0), torch.zeros(0))

@@ -61,7 +61,8 @@ def test_step_on_a_quadratic_matches_hand_computation():
         return (curvature * weights.square()).sum() / 2
 
     (gradient,) = torch.autograd.grad(loss(), [weights])
-    with SAM([weights], rho=0.5).perturbed([gradient]):
+    with SAM([weights], rho=0.5).perturbed([gradient]) as norm:
+        assert norm == 5.0
         assert weights.tolist() == pytest.approx([3.3, 2.4], rel=1e-15)
         loss().backward()
     assert weights.tolist() == [3.0, 2.0]
@@ -171,7 +172,7 @@ def test_gradients_that_do_not_fit_are_refused_before_anything_moves():
 
 @pytest.mark.parametrize("rho", [-0.1, math.inf, math.nan])
 def test_rho_out_of_range_is_refused(rho):
-    with pytest.raises(ValueError, match="`rho` must be finite and 0 or more, got"):
+    with pytest.raises(ValueError, match="`sam_rho` must be 0 or more and finite, got"):
         SAM([], rho)
 
 
@@ -235,7 +236,7 @@ def test_rho_zero_moves_nothing_even_with_infinite_gradients():
         assert bits(weights) == bits(torch.tensor([-0.0, 1.0]))
 
 
-def test_weights_are_equal_after_a_step_with_and_without_a_frozen_part():
+def test_frozen_parameters_neither_move_nor_get_a_gradient():
     model = small_head(dropout=0.0)
     model[0].requires_grad_(False)
     before = model[0].weight.clone()
