@@ -5,12 +5,16 @@ arguments and the given random generator, and never sees a label: both classes t
 """
 
 import io
+import math
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-MIN_SIDE = 32  # no delivery makes a picture smaller than what `open_image` accepts
+from .images import MAX_PIXELS, MIN_SIDE
+
+# The longest side that each codec can hold.
+CODEC_MAX_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
@@ -24,8 +28,8 @@ def webp(image: Image.Image, quality: int) -> Image.Image:
 
 
 def resize(image: Image.Image, scale: float) -> Image.Image:
-    """Resize both sides by `scale` (Lanczos), to at least `MIN_SIDE` on the short side."""
-    scale = max(scale, MIN_SIDE / min(image.size)) if scale < 1 else scale
+    """Resize both sides by `scale` (Lanczos), as far as `open_image` would accept the result."""
+    scale = _allowed_scale(image, scale)
     width, height = (max(MIN_SIDE, round(side * scale)) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
@@ -111,7 +115,7 @@ def random_delivery(image: Image.Image, rng: np.random.Generator) -> tuple[Image
         image = crop(image, fraction, rng)
         steps.append(f"crop_{fraction:.2f}")
     if rng.random() < 0.6:
-        scale = rng.uniform(0.35, 1.5)
+        scale = _allowed_scale(image, rng.uniform(0.35, 1.5))
         image = resize(image, scale)
         steps.append(f"resize_{scale:.2f}")
     if rng.random() < 0.15:
@@ -133,7 +137,18 @@ def random_delivery(image: Image.Image, rng: np.random.Generator) -> tuple[Image
     return image, "+".join(steps) or "clean"
 
 
+def _allowed_scale(image: Image.Image, scale: float) -> float:
+    """The nearest scale that keeps the short side at `MIN_SIDE` and an enlarged picture within `MAX_PIXELS`."""
+    if scale < 1:
+        return max(scale, MIN_SIDE / min(image.size))
+    return min(scale, max(1.0, math.sqrt(MAX_PIXELS / (image.width * image.height))))
+
+
 def _recode(image: Image.Image, codec: str, **options: int) -> Image.Image:
+    """Encode and decode; what a strip has beyond the codec's longest side is cut off."""
+    limit = CODEC_MAX_SIDE[codec]
+    if max(image.size) > limit:
+        image = image.crop((0, 0, min(image.width, limit), min(image.height, limit)))
     buffer = io.BytesIO()
     image.save(buffer, codec, **options)
     with Image.open(buffer) as decoded:

@@ -46,8 +46,8 @@ READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
 HEIC = re.compile(rb"....ftyp.{0,56}?(heic|heix|hevc|heim|heis)", re.DOTALL)
 # What Pillow's readers raise on damaged data: OSError and EOFError for truncation,
 # SyntaxError for broken PNG chunks, ValueError, struct.error and zlib.error for impossible fields, LookupError and
-# TypeError from TIFF and EXIF directories, OverflowError and MemoryError for absurd sizes; the bomb classes from a GIF
-# frame beyond its screen or a TIFF tile.
+# TypeError from TIFF and EXIF directories, OverflowError and MemoryError for absurd sizes, RuntimeError from the
+# AVIF decoder; the bomb classes from a GIF frame beyond its screen or a TIFF tile.
 DAMAGE = (
     OSError,
     EOFError,
@@ -57,6 +57,7 @@ DAMAGE = (
     TypeError,
     OverflowError,
     MemoryError,
+    RuntimeError,
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
@@ -161,9 +162,10 @@ def _check_size(image: Image.Image) -> None:
 
 def _decode(image: Image.Image) -> Image.Image:
     try:
-        return to_rgb(image)
+        image.load()
     except DAMAGE as error:
         raise ImageError(_DAMAGED) from error
+    return to_rgb(image)
 
 
 def _why_unreadable(data: bytes) -> str:

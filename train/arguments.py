@@ -42,6 +42,9 @@ class RobustTrainingArguments(TrainingArguments):
     lr_scheduler_kwargs: dict | str | None = field(
         default_factory=lambda: {"min_lr": 1e-5}, metadata={"help": "Arguments of the schedule."}
     )
+    dataloader_pin_memory: bool = field(
+        default=False, metadata={"help": "Embeddings are small: pinning costs more than it saves, and warns on a CPU."}
+    )
     # The columns are ours, not the names in `forward`.
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: batches are tensors already."})
 

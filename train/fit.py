@@ -114,7 +114,7 @@ def _new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImage
 
 
 def _dataset(bank: FeatureBank, rows: np.ndarray) -> EmbeddingDataset:
-    labels = torch.from_numpy(bank.rows["label"].to_numpy(dtype=np.int64))
+    labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
     text = None if bank.text_embeds is None else bank.text_embeds[rows]
     return EmbeddingDataset(bank.image_embeds[rows], labels[rows], text)
 

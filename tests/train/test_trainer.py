@@ -72,7 +72,7 @@ def test_one_step_equals_sam_by_hand(tiny_model, tmp_path):
         for p, g in zip(trained.values(), first, strict=True):
             p += 0 if g is None else 0.05 * g / norm
     second = gradients()
-    for (name, p), original, g in zip(trained.items(), originals, second, strict=True):
+    for name, original, g in zip(trained, originals, second, strict=True):
         expected = original if g is None else original - 0.1 * g
         torch.testing.assert_close(
             dict(ours.named_parameters())[name].detach(), expected, msg=name, rtol=1e-4, atol=1e-6

@@ -1,0 +1,175 @@
+"""From files to a head: adapters, feature bank and fit, on tiny real files with a tiny CLIP."""
+
+import io
+import json
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from modeling import RobustClipForImageClassification, RobustClipImageProcessor
+from tests.conftest import VISION
+from train.data import DataArguments, load_records
+from train.evaluation import evaluate_checkpoint
+from train.feature_bank import FeatureBank, build_feature_bank
+from train.fit import FitArguments, fit
+from train.trainer import score_embeddings
+
+from .test_trainer import arguments
+
+
+def picture(seed, label):
+    """Noise; generated pictures are greener."""
+    pixels = np.random.default_rng(seed).integers(0, 180, size=(40, 48, 3), dtype=np.uint8)
+    pixels[..., 1] += 70 * label
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    rows = [(f"p{i}", i % 2, f"s{i % 6}", "G" if i % 2 else "") for i in range(24)]
+    contents = [picture(i, label) for i, (_, label, _, _) in enumerate(rows)]
+    contents[5] = b"not a picture"
+    table = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": content, "path": None} for content in contents],
+            "id": [row[0] for row in rows],
+            "label": [row[1] for row in rows],
+            "source": [row[2] for row in rows],
+            "generator": [row[3] for row in rows],
+        }
+    ).cast_column("image", datasets.Image(decode=False))
+    table.to_parquet(tmp_path / "data.parquet")
+    return tmp_path / "data.parquet"
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    torch.manual_seed(0)
+    folder = tmp_path / "clip"
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(folder)
+    RobustClipImageProcessor(size=32).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def bank(parquet, backbone, tmp_path):
+    records = load_records(DataArguments(data=str(parquet)))
+    return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=3, batch_size=5, shard_size=8)
+
+
+def test_parquet_becomes_records(parquet):
+    records = load_records(DataArguments(data=str(parquet)))
+    assert records.column_names == ["image", "text", "label", "generator", "source", "style", "record_id"]
+    assert records[1]["label"] == 1
+    assert records[1]["generator"] == "G"
+    assert records[0]["text"] is None
+
+
+def test_a_folder_of_pictures_becomes_records_with_the_label_of_its_name(tmp_path):
+    for name, seed in (("real/camera/a.png", 0), ("generated/sdxl/b.png", 1), ("real/c.png", 2)):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(picture(seed, 0))
+    records = load_records(DataArguments(data=str(tmp_path)))
+    found = {row["record_id"]: (row["label"], row["source"], row["generator"]) for row in records}
+    assert found == {
+        "real/camera/a.png": (0, "real/camera", ""),
+        "real/c.png": (0, "real", ""),
+        "generated/sdxl/b.png": (1, "generated/sdxl", "sdxl"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "nowhere"}, "must name Parquet files"),
+        ({"image_column": "picture"}, "`image_column` 'picture' is not in the data"),
+        ({"text_column": "prompt"}, "`text_column` 'prompt' is not among"),
+        ({"id_column": "source"}, "must be unique"),
+        ({"label_column": "source"}, "must hold 0/1 or real/generated"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused_with_the_reason(parquet, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_records(DataArguments(**({"data": str(parquet)} | changes)))
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="holds no Parquet file and no picture"):
+        load_records(DataArguments(data=str(tmp_path)))
+
+
+def test_a_bank_holds_every_view_of_every_readable_picture(bank, backbone):
+    assert len(bank) == 23 * 3
+    assert [row["record_id"] for row in bank.info["unreadable"]] == ["p5"]
+    assert bank.rows["record_id"].nunique() == 23
+    assert set(bank.rows.query("view == 0")["delivery"]) == {"clean"}
+    model = CLIPVisionModelWithProjection.from_pretrained(backbone).eval()
+    row = int(np.flatnonzero((bank.rows.record_id == "p3") & (bank.rows.view == 0))[0])
+    image = Image.open(io.BytesIO(picture(3, 1)))
+    expected = model(**RobustClipImageProcessor(size=32)(images=image, return_tensors="pt")).image_embeds[0]
+    torch.testing.assert_close(bank.image_embeds[row], expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_an_interrupted_bank_goes_on_and_equals_an_uninterrupted_one(bank, parquet, backbone, tmp_path):
+    folder = tmp_path / "bank"
+    shards = sorted(folder.glob("*.arrow"))
+    kept = shards[0].stat().st_mtime_ns
+    shards[1].unlink()
+    info = json.loads((folder / "bank.json").read_text())
+    with pytest.raises(ValueError, match="not finished"):
+        FeatureBank.load(folder)
+    again = build_feature_bank(
+        load_records(DataArguments(data=str(parquet))),
+        folder,
+        backbone=str(backbone),
+        views=3,
+        batch_size=5,
+        shard_size=8,
+    )
+    assert again.info["fingerprint"] == info["fingerprint"]
+    assert shards[0].stat().st_mtime_ns == kept
+
+
+def test_a_bank_with_other_settings_is_refused(bank, parquet, backbone, tmp_path):
+    records = load_records(DataArguments(data=str(parquet)))
+    with pytest.raises(ValueError, match="views was 3, is 2"):
+        build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=2, shard_size=8)
+
+
+def test_no_bank_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no feature bank"):
+        FeatureBank.load(tmp_path)
+
+
+def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path):
+    fit_arguments = FitArguments(
+        bank=str(tmp_path / "bank"), folds=3, head_depth=1, head_output=str(tmp_path / "head")
+    )
+    settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
+    evaluation = fit(fit_arguments, arguments(tmp_path / "out", **settings))
+    assert evaluation == fit(fit_arguments, arguments(tmp_path / "out", **settings))
+    assert {path.name for path in (tmp_path / "head").iterdir()} == {
+        "config.json",
+        "head.safetensors",
+        "preprocessor_config.json",
+        "evaluation.json",
+    }
+    model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
+    scores = score_embeddings(model, bank.image_embeds)
+    assert np.isfinite(scores).all()
+    assert model.config.operating_point["target_fpr"] == 0.03
+    report = evaluate_checkpoint(tmp_path / "out", bank)
+    assert report["pictures"] == {"real": 12, "generated": 11}
+
+
+def test_evaluation_refuses_a_bank_of_another_backbone(bank, tmp_path, tiny_config):
+    RobustClipForImageClassification(tiny_config(text=False)).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match="another backbone"):
+        evaluate_checkpoint(tmp_path / "other", bank)
