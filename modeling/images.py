@@ -2,8 +2,8 @@
 
 The app, the detector, training and evaluation all start here, so that one picture has one score everywhere. Limits
 are checked on the header, before any pixel is decoded. The file's first bytes choose the reader, and Pillow's reader
-classes are called directly instead of `Image.open`: only readers of photograph formats are ever reached (never EPS, for
-which Pillow starts Ghostscript), and our own pixel limit acts instead of Pillow's process-wide one.
+classes are called directly instead of `Image.open`: only readers of photograph formats are ever reached (never EPS,
+for which Pillow starts Ghostscript), and our own pixel limit acts instead of Pillow's process-wide one.
 """
 
 import io
