@@ -30,13 +30,19 @@ def test_standard_delivery_gives_a_usable_rgb_picture_and_leaves_the_input_alone
     before = image.tobytes()
     result = STANDARD_DELIVERIES[name](image, np.random.default_rng(0))
     assert open_image(result).mode == "RGB" and image.tobytes() == before
-    assert (distance(result, image) == 0 if name == "clean" else True) if result.size == image.size else True
 
 
-@pytest.mark.parametrize("name", set(STANDARD_DELIVERIES) - {"clean"})
-def test_standard_delivery_changes_the_picture(name):
+@pytest.mark.parametrize("name", STANDARD_DELIVERIES)
+def test_only_the_clean_delivery_leaves_every_pixel(name):
     image = photo(900, 700)
-    assert STANDARD_DELIVERIES[name](image, np.random.default_rng(0)).tobytes() != image.tobytes()
+    delivered = STANDARD_DELIVERIES[name](image, np.random.default_rng(0))
+    assert (delivered.tobytes() == image.tobytes()) == (name == "clean")
+
+
+def test_standard_deliveries_have_the_agreed_names():
+    agreed = "clean jpeg_95 jpeg_30 webp_80 webp_50 resize_150 resize_50 resize_25 web hard thumbnail_128 thumbnail_64"
+    agreed += " blur_1 blur_2 noise_5 crop_80 screenshot social"
+    assert set(agreed.split()) <= set(STANDARD_DELIVERIES)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 200), (32, 900), (2000, 40)])
@@ -102,7 +108,6 @@ def test_noise_at_black_and_white_does_not_wrap_around():
 
 def test_blur_spreads_a_point_by_its_sigma():
     point = np.zeros((65, 65, 3), dtype=np.uint8)
-    point[32, 32] = 255
     point[31:34, 31:34] = 255
     spread = np.asarray(deliveries.blur(Image.fromarray(point), 3), dtype=float)[..., 0]
     axis = np.arange(65) - 32
@@ -122,9 +127,7 @@ def test_screenshot_is_free_of_a_codec_and_trims_the_edge():
     flat = Image.new("RGB", (200, 100), (10, 200, 30))
     shot = deliveries.screenshot(flat)
     assert shot.size == (158, 78)
-    assert set(shot.getdata() if not hasattr(shot, "get_flattened_data") else shot.get_flattened_data()) == {
-        (10, 200, 30)
-    }
+    assert shot.getcolors() == [(158 * 78, (10, 200, 30))]
 
 
 @pytest.mark.parametrize(("codec", "size"), [("webp", (16_500, 40)), ("jpeg", (66_000, 32))])
@@ -162,7 +165,7 @@ def test_clamped_resize_is_named_by_the_scale_that_was_used():
     image = photo(32, 32)
     scales = []
     for seed in range(60):
-        delivered, name = random_delivery(image, np.random.default_rng(seed))
+        _, name = random_delivery(image, np.random.default_rng(seed))
         scales += re.findall(r"resize_(\d\.\d\d)", name)
     assert scales and min(float(scale) for scale in scales) == 1.0
 

@@ -155,15 +155,10 @@ def test_damaged_metadata_raises_no_warning_in_a_program_that_makes_warnings_err
     (tmp_path / "exif.jpg").write_bytes(jpeg_with_damaged_exif())
     plain = encoded(Image.fromarray(pattern()), "PNG")
     (tmp_path / "apng.png").write_bytes(plain[:33] + chunk(b"acTL", struct.pack(">II", 0, 0)) + plain[33:])
-    program = (
-        "import warnings; from modeling.images import open_image\n"
-        "warnings.filterwarnings('error', category=RuntimeWarning)\n"
-        "print(open_image('exif.jpg').size, open_image('apng.png').size)"
-    )
+    program = "from modeling.images import open_image; print(open_image('exif.jpg').size, open_image('apng.png').size)"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    command = [sys.executable, "-W", "error::UserWarning", "-c", program]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == "(48, 64) (64, 48)", done.stderr
     assert "Warning" not in done.stderr
 
