@@ -79,7 +79,7 @@ def evaluate_checkpoint(checkpoint: str | os.PathLike | None, bank: FeatureBank)
             f"The bank was made with another backbone ({bank.info['backbone']}) than the checkpoint's "
             f"({model.config.backbone_name}): make a bank with the checkpoint's."
         )
-    clean = (bank.rows["view"] == 0).to_numpy()
+    clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     text = None if bank.text_embeds is None else bank.text_embeds[clean]
     scores = score_embeddings(model, bank.image_embeds[clean], text)
     config = model.config

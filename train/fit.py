@@ -72,7 +72,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     model = _new_model(bank, arguments)
     scores, baseline = _held_out_scores(model, bank, arguments, training)
-    clean = (bank.rows["view"] == 0).to_numpy()
+    clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows[clean].assign(score=scores[clean])
     calibration = calibrate(
         rows["label"], rows["score"], rows["source"], target_fpr=arguments.target_fpr, target_fnr=arguments.target_fnr
