@@ -27,10 +27,10 @@ Upload, paste or take a picture. The file is judged by its pixels alone and dele
 
 def describe(detection: Detection, operating_point: dict | None) -> str:
     """The answer in words, as Markdown."""
-    assert_probability = 100 * (detection.probability or 0.0)
+    percent = 100 * (detection.probability or 0.0)
     lines = [
         f"## {WORDS[str(detection.verdict)]}",
-        f"Probability that it is AI-generated: **{assert_probability:.0f} %** "
+        f"Probability that it is AI-generated: **{percent:.0f} %** "
         f"(called real up to {100 * (detection.real_threshold or 0):.0f} %, "
         f"generated from {100 * (detection.generated_threshold or 0):.0f} %).",
         "The answer rests on how the picture as a whole looks to a CLIP network, compared with photographs and "
