@@ -177,7 +177,9 @@ class Detector:
             score, probability = outputs.score, outputs.logits.softmax(-1)[:, 1]
             without = probability
             if any(captions):
-                with_text = self.model(image_embeds=outputs.image_embeds, **self._tokenize(captions))
+                with_text = self.model(
+                    image_embeds=outputs.image_embeds, **tokenize_captions(self.tokenizer, captions)
+                )
                 score, probability = with_text.score, with_text.logits.softmax(-1)[:, 1]
         config = self.model.config
         return [
@@ -196,22 +198,26 @@ class Detector:
             for i, (picture, content) in enumerate(zip(pictures, contents, strict=True))
         ]
 
-    def _tokenize(self, captions: Sequence[str | None]) -> dict[str, torch.Tensor]:
-        """Tokens, with an attention mask of zeros where there is no caption."""
-        tokens = self.tokenizer(
-            [caption or "" for caption in captions],
-            padding=True,
-            truncation=True,
-            max_length=MAX_TOKENS,
-            return_tensors="pt",
-        )
-        mask = tokens["attention_mask"] * torch.tensor([[bool(caption)] for caption in captions])
-        return {"input_ids": tokens["input_ids"], "attention_mask": mask}
-
     def _verdict(self, probability: float) -> str:
         if probability >= self.model.config.generated_threshold:
             return "generated"
         return "real" if probability <= self.model.config.real_threshold else "uncertain"
+
+
+def tokenize_captions(tokenizer: Any, captions: Sequence[str | None]) -> dict[str, torch.Tensor]:
+    """Turn captions into `input_ids` and `attention_mask`, (B, L) int64, long ones cut to CLIP's 77 tokens.
+
+    The mask is all zeros where there is no caption: the model's learned no-text embedding stands in there.
+    """
+    tokens = tokenizer(
+        [caption or "" for caption in captions],
+        padding=True,
+        truncation=True,
+        max_length=MAX_TOKENS,
+        return_tensors="pt",
+    )
+    mask = tokens["attention_mask"] * torch.tensor([[bool(caption)] for caption in captions])
+    return {"input_ids": tokens["input_ids"], "attention_mask": mask}
 
 
 def _read(image: Source) -> bytes | Image.Image:
@@ -224,4 +230,4 @@ def _read(image: Source) -> bytes | Image.Image:
     return image  # type: ignore[return-value]
 
 
-__all__ = ["Detection", "Detector"]
+__all__ = ["Detection", "Detector", "tokenize_captions"]

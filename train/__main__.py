@@ -13,7 +13,7 @@ from transformers import HfArgumentParser
 
 from .arguments import RobustTrainingArguments
 from .data import DataArguments, load_records
-from .evaluation import evaluate_checkpoint, write_json
+from .evaluation import evaluate_checkpoint, write_evaluation
 from .feature_bank import FeatureBank, build_feature_bank
 from .fit import FitArguments, fit
 
@@ -56,17 +56,20 @@ def _fit(arguments: list[str]) -> None:
     fit_arguments, training = _parse((FitArguments, RobustTrainingArguments), "fit", arguments)
     evaluation = fit(fit_arguments, training)
     _print_figures(evaluation)
-    baseline = evaluation["baseline"]
-    difference = baseline["auc_head_minus_baseline"]
-    print(f"AUC of {baseline['what']}: {baseline['auc']:.4f}")
-    print(f"AUC, head minus baseline: {difference['value']:+.4f}, 95 % interval {_interval(difference)}")
+    for name, baseline in evaluation["baselines"].items():
+        for figure in ("auc", "auc_sources_weighted_equally"):
+            difference = baseline[f"{figure}_head_minus_baseline"]
+            print(
+                f"{figure} of {name}: {baseline[figure]:.4f}; head minus it: {difference['value']:+.4f}, "
+                f"95 % interval {_interval(difference)}"
+            )
     print(f"written: {training.output_dir}")
 
 
 def _evaluate(arguments: list[str]) -> None:
     (evaluate_arguments,) = _parse((EvaluateArguments,), "evaluate", arguments)
     evaluation = evaluate_checkpoint(evaluate_arguments.checkpoint, FeatureBank.load(evaluate_arguments.bank))
-    write_json(Path(evaluate_arguments.output) / "evaluation.json", evaluation)
+    write_evaluation(evaluate_arguments.output, evaluation)
     _print_figures(evaluation)
     print(f"written: {Path(evaluate_arguments.output) / 'evaluation.json'}")
 
@@ -99,7 +102,8 @@ def _yaml_flags(path: Path) -> list[str]:
         raise ValueError(f"{path} must hold `name: value` lines, got {type(settings).__name__}.")
     flags = []
     for name, value in settings.items():
-        flags += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+        values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+        flags += [f"--{name}", *map(str, values)]
     return flags
 
 

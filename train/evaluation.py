@@ -1,8 +1,9 @@
 """What is true about a detector on labelled pictures: one dictionary, written as evaluation.json."""
 
-import json
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,24 +12,12 @@ from numpy.typing import NDArray
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import resolve_checkpoint
 
-from .feature_bank import FeatureBank, weights_fingerprint
+from .feature_bank import FeatureBank, weights_fingerprint, write_json
 from .metrics import Statistic, bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
 from .trainer import score_embeddings
 
 DRAWS = 1000
 _CLASSES = ("real", "generated")
-
-
-def _weighted_auc(labels: NDArray, scores: NDArray, sources: NDArray) -> float:
-    return roc_auc(labels, scores, source_weights(labels, sources))
-
-
-STATISTICS: dict[str, Statistic] = {
-    "auc": lambda labels, scores, sources: roc_auc(labels, scores),
-    "auc_sources_weighted_equally": _weighted_auc,
-    "tpr_at_1_percent_fpr": lambda labels, scores, sources: tpr_at_fpr(labels, scores, 0.01),
-    "tpr_at_5_percent_fpr": lambda labels, scores, sources: tpr_at_fpr(labels, scores, 0.05),
-}
 
 
 def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_threshold: float) -> dict:
@@ -55,7 +44,10 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     return {
         "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
         "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(_CLASSES)},
-        **{name: _with_interval(rows, statistic) for name, statistic in STATISTICS.items()},
+        "auc": _with_interval(rows, roc_auc),
+        "auc_sources_weighted_equally": _with_interval(rows, roc_auc, source_weights(rows["label"], rows["source"])),
+        "tpr_at_1_percent_fpr": _with_interval(rows, partial(tpr_at_fpr, fpr=0.01)),
+        "tpr_at_5_percent_fpr": _with_interval(rows, partial(tpr_at_fpr, fpr=0.05)),
         "thresholds": {"real": real_threshold, "generated": generated_threshold},
         "verdicts": {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(_CLASSES)},
         "by_source": _by_source(rows),
@@ -88,22 +80,48 @@ def evaluate_checkpoint(checkpoint: str | os.PathLike | None, bank: FeatureBank)
     return evaluate_scores(rows, real_threshold=config.real_threshold, generated_threshold=config.generated_threshold)
 
 
-def write_json(path: str | os.PathLike, content: dict) -> None:
-    """Write JSON all or nothing, floats rounded to six digits after the point."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(_rounded(content), indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+def write_evaluation(folder: str | os.PathLike, evaluation: dict) -> None:
+    """Write evaluation.json into a folder, floats rounded to six digits after the point."""
+    write_json(Path(folder) / "evaluation.json", _rounded(evaluation))
 
 
-def _with_interval(rows: pd.DataFrame, statistic: Statistic) -> dict | None:
+def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
+    """Ranking figures of another detector's scores on the same pictures, and ours minus its.
+
+    Args:
+        rows: one row a picture: label, source, score (ours).
+        baseline: (N,) scores of the other.
+
+    Returns:
+        Its AUC and its AUC with sources weighted equally, and for each the paired difference with its interval: a
+        resample of sources is the same for both detectors.
+    """
+    labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
+    both = np.stack([rows["score"].to_numpy(), baseline], axis=1)
+
+    def difference(labels: NDArray, scores: NDArray, weights: NDArray) -> float:
+        return roc_auc(labels, scores[:, 0], weights) - roc_auc(labels, scores[:, 1], weights)
+
+    figures: dict = {}
+    equal = source_weights(labels, sources)
+    for name, weights in (("auc", np.ones(len(rows))), ("auc_sources_weighted_equally", equal)):
+        figures[name] = roc_auc(labels, baseline, weights)
+        figures[f"{name}_head_minus_baseline"] = {
+            "value": difference(labels, both, weights),
+            "interval": bootstrap_interval(difference, labels, both, sources, weights=weights, draws=DRAWS),
+        }
+    return figures
+
+
+def _with_interval(rows: pd.DataFrame, statistic: Statistic, weights: NDArray | None = None) -> dict | None:
     """Value and bootstrap interval, or `None` where it is not defined."""
     labels, scores, sources = (rows[name].to_numpy() for name in ("label", "score", "source"))
-    value = statistic(labels, scores, sources)
+    weights = np.ones(len(rows)) if weights is None else weights
+    value = statistic(labels, scores, weights)
     if np.isnan(value):
         return None
-    return {"value": value, "interval": bootstrap_interval(statistic, labels, scores, sources, draws=DRAWS)}
+    interval = bootstrap_interval(statistic, labels, scores, sources, weights=weights, draws=DRAWS)
+    return {"value": value, "interval": interval}
 
 
 def _verdicts(probability: NDArray, real_threshold: float, generated_threshold: float) -> NDArray:
@@ -122,8 +140,8 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
     for verdict in ("real", "uncertain", "generated"):
         is_verdict = (rows["verdict"] == verdict).to_numpy().astype(float)
 
-        def share(_labels: NDArray, values: NDArray, _sources: NDArray) -> float:
-            return float(values.mean())
+        def share(_labels: NDArray, values: NDArray, weights: NDArray) -> float:
+            return float(np.average(values, weights=weights))
 
         shares[verdict] = {
             "value": float(is_verdict.mean()),
@@ -164,7 +182,7 @@ def _by_generator(rows: pd.DataFrame) -> list[dict]:
                 "generator": generator,
                 "pictures": len(group),
                 "sources": int(group["source"].nunique()),
-                "auc": _with_interval(both, STATISTICS["auc"]),
+                "auc": _with_interval(both, roc_auc),
                 "found": found / len(group),
                 "found_interval": wilson_interval(found, len(group)),
                 "called_real": float((group["verdict"] == "real").mean()),
@@ -173,7 +191,7 @@ def _by_generator(rows: pd.DataFrame) -> list[dict]:
     return sorted(table, key=lambda row: -row["pictures"])
 
 
-def _rounded(value: object) -> object:
+def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
@@ -183,4 +201,4 @@ def _rounded(value: object) -> object:
     return value
 
 
-__all__ = ["STATISTICS", "evaluate_checkpoint", "evaluate_scores", "write_json"]
+__all__ = ["compare_scores", "evaluate_checkpoint", "evaluate_scores", "write_evaluation"]

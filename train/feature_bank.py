@@ -28,13 +28,13 @@ from transformers import AutoTokenizer
 from modeling import RobustClipImageProcessor, RobustClipModel
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import random_delivery
+from modeling.detector import tokenize_captions
 from modeling.images import ImageError, open_image
 
 logger = logging.getLogger(__name__)
 
 INFO_FILE = "bank.json"
 META_COLUMNS = ["record_id", "label", "generator", "source", "style", "view", "delivery"]
-MAX_TOKENS = 77  # CLIP's context length
 
 
 @dataclass
@@ -142,7 +142,7 @@ def build_feature_bank(
         "fingerprint": _files_fingerprint(output / _shard_name(i, shards) for i in range(shards)),
         "versions": {name: version(name) for name in ("torch", "transformers", "Pillow")},
     }
-    _write_json(output / INFO_FILE, info)
+    write_json(output / INFO_FILE, info)
     if unreadable:
         logger.warning("%d pictures could not be read; they are listed in %s.", len(unreadable), output / INFO_FILE)
     return FeatureBank.load(output)
@@ -212,10 +212,7 @@ class _Embedder:
     def _embed_texts(self, texts: list[str | None]) -> torch.Tensor:
         """(B, D_text) with a row of zeros where there is no text."""
         tower: Any = self.model.text_tower
-        tokens = self.tokenizer(
-            [text or "" for text in texts], padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt"
-        )
-        embeds = tower(input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]).text_embeds
+        embeds = tower(**tokenize_captions(self.tokenizer, texts)).text_embeds
         has_text = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
         return torch.where(has_text, embeds, torch.zeros_like(embeds))
 
@@ -272,12 +269,14 @@ def _claim_folder(output: Path, info: dict) -> None:
                 + ". Choose another `output`, or delete that folder."
             )
     else:
-        _write_json(path, info)
+        write_json(path, info)
 
 
-def _write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file, all or nothing; NaN, which JSON does not have, raises ValueError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
     os.replace(temporary, path)
 
 
@@ -298,4 +297,4 @@ def _files_fingerprint(paths: Iterator[Path]) -> str:
     return digest.hexdigest()
 
 
-__all__ = ["FeatureBank", "build_feature_bank", "weights_fingerprint"]
+__all__ = ["FeatureBank", "build_feature_bank", "weights_fingerprint", "write_json"]

@@ -148,6 +148,18 @@ def test_no_bank_is_refused(tmp_path):
         FeatureBank.load(tmp_path)
 
 
+def test_related_sources_are_held_out_together(bank, tmp_path):
+    bank_folder = str(tmp_path / "bank")
+    settings = arguments(tmp_path / "out", max_steps=15, per_device_train_batch_size=64, learning_rate=1e-2)
+    together = fit(FitArguments(bank=bank_folder, head_depth=1, merge_sources=["s2=s0"]), settings)
+    assert together["sources"] == {"real": 2, "generated": 3}
+    assert {row["source"] for row in together["by_source"]} == {"s0", "s1", "s3", "s4", "s5"}
+    with pytest.raises(ValueError, match="one class has no picture left"):
+        fit(FitArguments(bank=bank_folder, merge_sources=["s2=s0", "s4=s0"]), settings)
+    with pytest.raises(ValueError, match="both sources of the bank, got 's9=s0'"):
+        fit(FitArguments(bank=bank_folder, merge_sources=["s9=s0"]), settings)
+
+
 def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path):
     fit_arguments = FitArguments(
         bank=str(tmp_path / "bank"), folds=3, head_depth=1, head_output=str(tmp_path / "head")

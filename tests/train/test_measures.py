@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
+from sklearn.metrics import roc_auc_score, roc_curve
 
 from train.calibration import calibrate
-from train.evaluation import evaluate_scores, write_json
+from train.evaluation import compare_scores, evaluate_scores, write_evaluation
 from train.metrics import bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
 
 
@@ -27,17 +28,35 @@ def test_auc_equals_the_mann_whitney_statistic():
     assert roc_auc(1 - labels, scores) == pytest.approx(1 - expected)
 
 
-def test_metrics_of_one_class_are_not_defined():
-    assert np.isnan(roc_auc([1, 1], [0.2, 0.3]))
-    assert np.isnan(tpr_at_fpr([0, 0], [0.2, 0.3], 0.1))
+@pytest.mark.parametrize("decimals", [1, 6])  # with many ties, and with few
+@pytest.mark.parametrize("weighted", [False, True])
+def test_roc_figures_equal_scikit_learns(decimals, weighted):
+    labels, scores, _ = scored()
+    scores = scores.round(decimals)
+    weights = np.random.default_rng(1).integers(3, size=len(labels)) if weighted else None
+    assert roc_auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+    flagged, found, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
+    for fpr in (0.0, 0.01, 0.05, 0.3, 1.0):
+        assert tpr_at_fpr(labels, scores, weights, fpr=fpr) == pytest.approx(found[flagged <= fpr].max())
+
+
+@pytest.mark.parametrize("labels", [[1, 1], [0, 0]])
+def test_metrics_of_one_class_are_not_defined(labels):
+    assert np.isnan(roc_auc(labels, [0.2, 0.3]))
+    assert np.isnan(tpr_at_fpr(labels, [0.2, 0.3], fpr=0.1))
+
+
+def test_a_class_that_weighs_nothing_is_missing():
+    assert np.isnan(roc_auc([0, 1], [0.2, 0.3], [0, 1]))
+    assert np.isnan(tpr_at_fpr([0, 1], [0.2, 0.3], [1, 0], fpr=0.1))
 
 
 def test_tpr_at_fpr_counts_by_hand():
     labels = [0] * 10 + [1] * 4
     scores = [*range(10), 5.5, 8.5, 9.5, 10]
-    assert tpr_at_fpr(labels, scores, 0.0) == 0.5  # above 9: two of four
-    assert tpr_at_fpr(labels, scores, 0.1) == 0.75  # one real flagged: above 8
-    assert tpr_at_fpr(labels, scores, 0.09) == 0.5
+    assert tpr_at_fpr(labels, scores, fpr=0.0) == 0.5  # above 9: two of four
+    assert tpr_at_fpr(labels, scores, fpr=0.1) == 0.75  # one real flagged: above 8
+    assert tpr_at_fpr(labels, scores, fpr=0.09) == 0.5
 
 
 def test_source_weights_give_sources_and_classes_equal_totals():
@@ -52,7 +71,7 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
         centres = rng.normal(size=30)
         values = np.repeat(centres, 5) + 0.3 * rng.normal(size=150)
         low, high = bootstrap_interval(
-            lambda labels, scores, sources: scores.mean(),
+            lambda labels, scores, weights: np.average(scores, weights=weights),
             np.zeros(150, int),
             values,
             np.repeat(np.arange(30), 5),
@@ -61,6 +80,36 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
         )
         covered += low <= 0 <= high
     assert 50 <= covered <= 60
+
+
+def test_a_bootstrap_draw_takes_whole_sources_of_each_class():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    sources = np.array(["a", "a", "b", "a", "c", "c"])
+    seen = []
+
+    def record(labels, scores, weights):
+        seen.append(weights)
+        return 0.0
+
+    bootstrap_interval(record, labels, np.zeros(6), sources, weights=[1, 1, 2, 2, 1, 1], draws=50)
+    drawn = np.array(seen)
+    assert (drawn[:, 0] == drawn[:, 1]).all()  # the rows of a source come together
+    assert (drawn[:, 4] == drawn[:, 5]).all()
+    assert (drawn[:, 0] + drawn[:, 2] / 2 == 2).all()  # two draws for the two real sources
+    assert (drawn[:, 3] / 2 + drawn[:, 4] == 2).all()
+    assert {0.0, 1.0, 2.0} == set(drawn[:, 0])
+    assert (drawn[:, 0] != drawn[:, 3] / 2).any()  # "a" is drawn for each class on its own
+
+
+def test_comparison_of_scores_is_paired():
+    labels, scores, sources = scored()
+    rows = frame(labels, scores, sources)
+    same = compare_scores(rows, 3 * scores + 1)  # the same order of pictures
+    assert same["auc"] == pytest.approx(roc_auc(labels, scores))
+    assert same["auc_head_minus_baseline"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    noise = compare_scores(rows, np.random.default_rng(5).normal(size=len(rows)))
+    difference = noise["auc_sources_weighted_equally_head_minus_baseline"]
+    assert 0.2 < difference["interval"][0] < difference["value"] < difference["interval"][1]
 
 
 def test_wilson_interval_equals_published_numbers():
@@ -145,8 +194,9 @@ def test_evaluation_refuses_nothing_and_nan():
 
 
 def test_json_is_written_whole(tmp_path):
-    write_json(tmp_path / "new" / "a.json", {"x": 0.123456789, "y": [1, None]})
-    assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"x": 0.123457, "y": [1, None]}
+    path = tmp_path / "new" / "evaluation.json"
+    write_evaluation(path.parent, {"x": 0.123456789, "y": [1, None]})
+    assert json.loads(path.read_text()) == {"x": 0.123457, "y": [1, None]}
     with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "new" / "a.json", {"x": float("nan")})
-    assert json.loads((tmp_path / "new" / "a.json").read_text())["x"] == 0.123457
+        write_evaluation(path.parent, {"x": float("nan")})
+    assert json.loads(path.read_text())["x"] == 0.123457
