@@ -26,6 +26,25 @@ class RobustTrainingArguments(TrainingArguments):
     sam_rho: float = field(
         default=0.05, metadata={"help": "Radius of Sharpness-Aware Minimization; 0 switches it off."}
     )
+    sam_adaptive: bool = field(
+        default=False,
+        metadata={"help": "Radius relative to each weight (ASAM, arXiv 2102.11600); wants a `sam_rho` of about 0.5."},
+    )
+    sam_micro_batches: int = field(
+        default=1,
+        metadata={
+            "help": "Parts of a device's batch that each ascend on their own gradient (m-sharpness). SAM's effect "
+            "shrinks with the size of the batch that one ascent is shared by; loss and BatchNorm are then the parts'."
+        },
+    )
+    stratified: bool = field(
+        default=False,
+        metadata={"help": "Give every batch the same share of real samples, to within one; else shuffle (the paper)."},
+    )
+    real_share: float | None = field(
+        default=None,
+        metadata={"help": "Share of real samples in every batch, in (0, 1); the rarer class is repeated. Stratifies."},
+    )
     text_dropout: float = field(
         default=0.5,
         metadata={
@@ -55,7 +74,9 @@ class RobustTrainingArguments(TrainingArguments):
             "auc_margin": (self.auc_margin > 0, "above 0"),
             "auc_power": (self.auc_power >= 1, "at least 1"),
             "cvar_weight": (0 <= self.cvar_weight <= 1, "in [0, 1]"),
+            "real_share": (self.real_share is None or 0 < self.real_share < 1, "in (0, 1)"),
             "sam_rho": (self.sam_rho >= 0, "0 or more"),
+            "sam_micro_batches": (self.sam_micro_batches >= 1, "1 or more"),
             "text_dropout": (0 <= self.text_dropout <= 1, "in [0, 1]"),
         }
         for name, (valid, expected) in ranges.items():

@@ -16,11 +16,12 @@ PAIRS_AT_ONCE = 2**20
 
 
 class RobustLoss(NamedTuple):
-    """The objective and its parts; `cvar` and `auc` are detached, for logging."""
+    """The objective and its parts, detached for logging; `cvar_threshold` is the smallest loss in CVaR's tail."""
 
     loss: Tensor
     cvar: Tensor
     auc: Tensor
+    cvar_threshold: Tensor
 
 
 class _WithGradient(torch.autograd.Function):
@@ -113,20 +114,25 @@ def cvar(per_sample_losses: Tensor, alpha: float) -> Tensor:
     References:
         Rockafellar & Uryasev, "Optimization of Conditional Value-at-Risk", 2000; arXiv 2404.12908.
     """
+    return _cvar_and_threshold(per_sample_losses, alpha)[0]
+
+
+def _cvar_and_threshold(per_sample_losses: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """CVaR, and detached the smallest loss in its tail: a lambda at which the minimum over lambda is reached."""
     if not 0 < alpha <= 1:
         raise ValueError(f"`cvar_alpha` must be in (0, 1], got {alpha}.")
     if per_sample_losses.ndim != 1 or len(per_sample_losses) == 0:
         raise ValueError(f"`per_sample_losses` must be (n,) with n >= 1, got {tuple(per_sample_losses.shape)}.")
     losses = _at_least_float32(per_sample_losses)
     if alpha == 1:
-        return losses.mean()
+        return losses.mean(), losses.detach().min()
     k = alpha * len(losses)
     count = math.ceil(k)
     worst = losses.topk(count).values  # topk ranks NaN first
     # The last weight is above 0 by the choice of `count`, so that no 0 * inf arises.
     weights = torch.full_like(worst, 1 / k, requires_grad=False)
     weights[-1] = (k - (count - 1)) / k
-    return (weights * worst).sum()
+    return (weights * worst).sum(), worst[-1].detach()
 
 
 def pairwise_auc_loss(scores: Tensor, labels: Tensor, margin: float = 0.6, power: float = 2) -> Tensor:
@@ -202,8 +208,9 @@ def robust_loss(
         cvar_weight: The paper's gamma, in [0, 1]. A part of weight 0 is reported and does not touch the loss.
 
     Returns:
-        `RobustLoss`: the differentiable loss and its two detached, unweighted parts; float32, or float64 for float64
-        scores. A batch with one class has an AUC part of 0, so that only CVaR is left.
+        `RobustLoss`: the differentiable loss, its two detached, unweighted parts, and a lambda at which CVaR's minimum
+        is reached (samples of a smaller loss do not count); float32, or float64 for float64 scores. A batch with one
+        class has an AUC part of 0, so that only CVaR is left.
 
     Raises:
         ValueError: no samples, shapes differ, a label is neither 0 nor 1, or a setting is out of range.
@@ -221,7 +228,7 @@ def robust_loss(
         raise ValueError(f"`cvar_weight` must be in [0, 1], got {cvar_weight}.")
     scores = _at_least_float32(scores)
     sample_losses = nn.functional.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
-    cvar_part = cvar(sample_losses, cvar_alpha)
+    cvar_part, threshold = _cvar_and_threshold(sample_losses, cvar_alpha)
     auc_part = pairwise_auc_loss(scores, labels, auc_margin, auc_power)
     if cvar_weight == 0:  # 0 * inf would be NaN
         loss = auc_part
@@ -229,7 +236,7 @@ def robust_loss(
         loss = cvar_part
     else:
         loss = cvar_weight * cvar_part + (1 - cvar_weight) * auc_part
-    return RobustLoss(loss, cvar_part.detach(), auc_part.detach())
+    return RobustLoss(loss, cvar_part.detach(), auc_part.detach(), threshold)
 
 
 __all__ = ["RobustLoss", "cvar", "pairwise_auc_loss", "robust_loss"]

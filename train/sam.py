@@ -1,7 +1,8 @@
 """Sharpness-Aware Minimization as two moves around a backward pass, for use inside a trainer's own step.
 
-Source: Foret et al., arXiv 2010.01412. It is not an optimiser: the base optimiser, its schedule and its state stay
-where they are, and SAM keeps nothing between steps. One step of training reads
+Sources: Foret et al., arXiv 2010.01412; its adaptive form, Kwon et al., arXiv 2102.11600. It is not an optimiser: the
+base optimiser, its schedule and its state stay where they are, and SAM keeps nothing between steps. One step of
+training reads
 
     with same_random_numbers(device):
         gradients = torch.autograd.grad(loss(), parameters, allow_unused=True)
@@ -9,8 +10,9 @@ where they are, and SAM keeps nothing between steps. One step of training reads
         loss().backward()
     optimizer.step()
 
-Under DistributedDataParallel each process ascends along its own gradient (m-SAM) and restores its own copy, so that
-weights stay equal. Parameters must be whole on each device: sharded ones (FSDP, ZeRO-3) are not supported.
+Several processes must be given one gradient (`train.distributed.average_gradients`): each then moves and restores its
+own copy alike, so that weights stay equal. Parameters must be whole on each device: sharded ones (FSDP, ZeRO-3) are
+not supported.
 """
 
 import math
@@ -28,35 +30,46 @@ def _global_norm(gradients: Sequence[Tensor]) -> float:
     return torch.linalg.vector_norm(torch.stack([norm.to(norms[0]) for norm in norms])).item() if norms else 0.0
 
 
+# Keeps a weight of 0 movable in the adaptive form (eta in Kwon et al.).
+ADAPTIVE_FLOOR = 0.01
+
+
 class SAM:
     """Moves parameters to w + rho * g / ||g||, where the second gradient is taken, and back to exactly w.
 
+    The adaptive form measures the radius relative to each weight: with t = |w| + 0.01 it moves by
+    rho * t^2 g / ||t g||, so that rescaling a layer, which changes nothing that a network with normalisation computes,
+    does not change the sharpness that is seen.
+
     Args:
         parameters: The trainable parameters, in the order of the gradients.
-        rho: Radius of the ascent, 0 or more; the paper's 0.05. With 0 nothing moves.
+        rho: Radius of the ascent, 0 or more; the paper's 0.05. With 0 nothing moves. The adaptive form wants about
+            ten times as much.
+        adaptive: Whether the radius is relative to each weight.
 
     Raises:
         ValueError: `rho` is negative or not finite.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rho: float = 0.05) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], rho: float = 0.05, adaptive: bool = False) -> None:
         """Hold the parameters; nothing moves yet."""
         if not 0 <= rho < math.inf:
             raise ValueError(f"`sam_rho` must be 0 or more and finite, got {rho}.")
         self.parameters = list(parameters)
         self.rho = rho
+        self.adaptive = adaptive
         self._originals: list[tuple[nn.Parameter, Tensor]] = []
 
     @torch.no_grad()
     def ascend(self, gradients: Iterable[Tensor | None]) -> float:
-        """Add rho * g / ||g||, with one norm over all parameters.
+        """Add rho * g / ||g||, or its adaptive form, with one norm over all parameters.
 
         Args:
             gradients: One for each parameter, of its shape; `None` leaves that parameter where it is. All zero: none
                 moves.
 
         Returns:
-            The norm ||g||.
+            The norm ||g||, or ||t g||.
 
         Raises:
             ValueError: gradients and parameters differ in number or shape.
@@ -72,15 +85,19 @@ class SAM:
         for parameter, gradient in pairs:
             if parameter.shape != gradient.shape:  # `add_` would broadcast
                 raise ValueError(f"A gradient is {tuple(gradient.shape)}, its parameter {tuple(parameter.shape)}.")
+        if self.adaptive:
+            scales = [parameter.abs() + ADAPTIVE_FLOOR for parameter, _ in pairs]
+            pairs = [(p, scale * g) for (p, g), scale in zip(pairs, scales, strict=True)]
         norm = _global_norm([gradient for _, gradient in pairs])
         if self.rho == 0 or norm == 0:  # even w + 0 * g would turn -0.0 into 0.0, and an infinite g into NaN
             return norm
         if not math.isfinite(norm):
             raise FloatingPointError(f"The norm of the gradients is {norm}: SAM has no direction to ascend.")
         self._originals = [(parameter, parameter.clone()) for parameter, _ in pairs]
-        for parameter, gradient in pairs:
+        for index, (parameter, gradient) in enumerate(pairs):
             # Divided first: rho / norm may overflow where g / norm cannot.
-            parameter.add_((gradient / norm).to(parameter.dtype), alpha=self.rho)
+            direction = scales[index] * (gradient / norm) if self.adaptive else gradient / norm
+            parameter.add_(direction.to(parameter.dtype), alpha=self.rho)
         return norm
 
     @torch.no_grad()

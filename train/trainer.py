@@ -1,21 +1,25 @@
 """`RobustTrainer`: the paper's loss and Sharpness-Aware Minimization inside `transformers.Trainer`.
 
-Two hooks of Trainer are replaced, `compute_loss` and `training_step` (transformers 5.23); everything else is its own.
+Hooks of Trainer that are replaced (transformers 5.23): `compute_loss`, `training_step`, `log`, `_get_train_sampler`
+and `_get_grad_norm`; everything else is its own.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 from transformers import EvalPrediction, Trainer
 
 from .arguments import RobustTrainingArguments
+from .distributed import average_gradients, gather_batch
 from .losses import RobustLoss, robust_loss
 from .metrics import roc_auc
 from .sam import SAM, frozen_batch_norm, same_random_numbers
+from .sampling import StratifiedSampler
 
 
 class EmbeddingDataset(Dataset):
@@ -61,8 +65,11 @@ class RobustTrainer(Trainer):
     and lets the base optimiser step from the original weights. BatchNorm statistics and random numbers (dropout)
     advance once a step. Plain gradients cost one forward and backward, SAM two.
 
+    With several processes the loss is that of their batches together, and the ascent follows the mean of their
+    gradients: N processes with batches of B do what one does with N x B. BatchNorm sees each process's batch alone.
+
     Raises:
-        FloatingPointError: in training, when the loss is not finite.
+        FloatingPointError: in training, when the loss or a gradient is not finite.
     """
 
     args: RobustTrainingArguments
@@ -84,8 +91,11 @@ class RobustTrainer(Trainer):
             keep = torch.rand(len(labels), 1, device=labels.device) >= self.args.text_dropout
             inputs["text_embeds"] = inputs["text_embeds"] * keep
         outputs = model(**inputs)
+        scores = outputs.score
+        if model.training:  # the loss of all processes' batches together, as if they were one
+            scores, labels = gather_batch(scores), gather_batch(labels)
         parts = robust_loss(
-            outputs.score,
+            scores,
             labels,
             cvar_alpha=self.args.cvar_alpha,
             auc_margin=self.args.auc_margin,
@@ -101,7 +111,7 @@ class RobustTrainer(Trainer):
         inputs: dict[str, Tensor | Any],
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor:
-        """Take one SAM step's two gradients; the second is left in `.grad` for the base optimiser."""
+        """Leave in `.grad` what the base optimiser steps along: SAM's gradient, or the plain one without a radius."""
         if self.args.sam_rho == 0:
             loss = super().training_step(model, inputs, num_items_in_batch)
             self._raise_unless_finite(loss)
@@ -110,37 +120,103 @@ class RobustTrainer(Trainer):
         model.train()
         inputs = self._prepare_inputs(inputs)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        batches = _split(inputs, self.args.sam_micro_batches)
+        parts = [self._sam_passes(model, parameters, batch, num_items_in_batch) for batch in batches]
+        if len(batches) > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad.div_(len(batches))
+        self._step_parts = RobustLoss(*(torch.stack(values).mean() for values in zip(*parts, strict=True)))
+        return self._step_parts.loss
+
+    def _sam_passes(
+        self,
+        model: nn.Module,
+        parameters: list[nn.Parameter],
+        inputs: dict[str, Tensor],
+        num_items_in_batch: Tensor | int | None,
+    ) -> RobustLoss:
+        """Ascend, add the gradient found there to `.grad`, come back; return the loss of the first pass, detached."""
         with same_random_numbers(parameters[0].device):
             with self.accelerator.no_sync(model), self.compute_loss_context_manager():
                 loss = cast(Tensor, self.compute_loss(model, inputs))
             self._raise_unless_finite(loss)
+            # Under fp16 small gradients would vanish without the scaler; its factor cancels in the direction.
+            scaler = self.accelerator.scaler
             # autograd.grad leaves `.grad` alone.
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
-        self._step_parts = self._last_parts
-        with SAM(parameters, self.args.sam_rho).perturbed(gradients), frozen_batch_norm(model):
-            super().training_step(model, inputs, num_items_in_batch)
-        return loss.detach()
+            gradients = torch.autograd.grad(
+                loss if scaler is None else scaler.scale(loss), parameters, allow_unused=True
+            )
+        average_gradients(gradients)
+        parts = self._last_parts
+        try:
+            with (
+                SAM(parameters, self.args.sam_rho, self.args.sam_adaptive).perturbed(gradients),
+                frozen_batch_norm(model),
+            ):
+                super().training_step(model, inputs, num_items_in_batch)
+        except FloatingPointError:
+            if scaler is None:
+                raise self._not_finite("gradient of the loss", parts) from None
+            # The scale was too high: an ordinary pass overflows too, and the scaler skips the step and lowers it.
+            with frozen_batch_norm(model):
+                super().training_step(model, inputs, num_items_in_batch)
+        return parts._replace(loss=loss.detach())
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """Stop before the optimiser takes a gradient that is not finite; under fp16 the scaler skips such a step."""
+        grad_norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        if self.accelerator.scaler is None and not math.isfinite(float(grad_norm)):
+            raise self._not_finite("gradient", self._step_parts)
+        return grad_norm
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        """Stratify where asked."""
+        dataset = self.train_dataset if train_dataset is None else train_dataset
+        if not self.args.stratified and self.args.real_share is None:
+            return super()._get_train_sampler(dataset)
+        if not isinstance(dataset, EmbeddingDataset):
+            raise TypeError(
+                f"`stratified` and `real_share` need an EmbeddingDataset, whose labels are at hand, got "
+                f"{type(dataset).__name__}."
+            )
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return StratifiedSampler(dataset.tensors["labels"], self.args.real_share, seed)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss parts of the last step to the training log."""
         if "loss" in logs:
-            logs |= {"cvar": self._step_parts.cvar.item(), "auc_loss": self._step_parts.auc.item()}
+            parts = self._step_parts
+            logs |= {"cvar": parts.cvar.item(), "cvar_threshold": parts.cvar_threshold.item()}
+            logs |= {"auc_loss": parts.auc.item()}
         super().log(logs, start_time)
 
     def _raise_unless_finite(self, loss: Tensor) -> None:
         """Stop at the first bad step: the log's filter would hide it and the weights would be lost."""
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"The loss is {loss.item()} at step {self.state.global_step} (CVaR {self._last_parts.cvar.item()}, "
-                f"AUC {self._last_parts.auc.item()}): check the embeddings for NaN, or lower the learning rate."
-            )
+            raise self._not_finite("loss", self._last_parts)
+
+    def _not_finite(self, what: str, parts: RobustLoss) -> FloatingPointError:
+        return FloatingPointError(
+            f"The {what} is not finite at step {self.state.global_step} (loss {parts.loss.item()}, CVaR "
+            f"{parts.cvar.item()}, AUC {parts.auc.item()}): check the embeddings for NaN, or lower the learning rate."
+        )
+
+
+def _split(inputs: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """Cut a batch into parts of nearly equal size, fewer where one would have under two rows (BatchNorm needs two)."""
+    parts = max(1, min(parts, len(inputs["labels"]) // 2))
+    pieces = {name: tensor.tensor_split(parts) for name, tensor in inputs.items()}
+    return [{name: piece[index] for name, piece in pieces.items()} for index in range(parts)]
 
 
 def score_embeddings(model: nn.Module, image_embeds: Tensor, text_embeds: Tensor | None = None) -> np.ndarray:
     """Raw scores (N,) of stored embeddings, in evaluation mode."""
     model.eval()
     with torch.inference_mode():
-        return model(image_embeds=image_embeds, text_embeds=text_embeds).score.float().numpy()
+        device = next(model.parameters()).device
+        text_embeds = None if text_embeds is None else text_embeds.to(device)
+        return model(image_embeds=image_embeds.to(device), text_embeds=text_embeds).score.float().cpu().numpy()
 
 
 __all__ = ["EmbeddingDataset", "RobustTrainer", "collate_batch", "compute_metrics", "score_embeddings"]

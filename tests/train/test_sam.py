@@ -320,3 +320,39 @@ def test_random_numbers_of_a_cuda_device_are_rewound():
     with same_random_numbers("cuda"):
         first = torch.rand(100, device="cuda")
     assert torch.equal(torch.rand(100, device="cuda"), first)
+
+
+def test_an_adaptive_step_matches_hand_computation():
+    weights = [nn.Parameter(torch.tensor([2.0, -1.0])), nn.Parameter(torch.tensor([0.0]))]
+    gradients = [torch.tensor([0.5, 1.0]), torch.tensor([3.0])]
+    scales = [torch.tensor([2.01, 1.01]), torch.tensor([0.01])]
+    norm = math.sqrt((2.01 * 0.5) ** 2 + 1.01**2 + 0.03**2)
+    sam = SAM(weights, rho=0.5, adaptive=True)
+    assert sam.ascend(gradients) == pytest.approx(norm)
+    for weight, start, scale, gradient in zip(weights, [[2.0, -1.0], [0.0]], scales, gradients, strict=True):
+        expected = torch.tensor(start) + 0.5 * scale**2 * gradient / norm
+        torch.testing.assert_close(weight.detach(), expected)
+    sam.restore()
+    assert weights[0].tolist() == [2.0, -1.0]
+
+
+def test_an_adaptive_ascent_does_not_see_the_scale_of_a_layer():
+    """Twice the first layer and half the second is the same function: so must be the loss at the ascended point."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.randn(64, 4, generator=generator), torch.randn(64, 1, generator=generator)
+    rises = {}
+    for adaptive in (True, False):
+        for scale in (1.0, 8.0):
+            torch.manual_seed(0)
+            model = nn.Sequential(nn.Linear(4, 8, bias=False), nn.ReLU(), nn.Linear(8, 1, bias=False))
+            with torch.no_grad():
+                for parameter in model.parameters():  # far from the floor of 0.01
+                    parameter.copy_(parameter.sign() * (parameter.abs() + 1))
+                model[0].weight.mul_(scale)
+                model[2].weight.div_(scale)
+            parameters = list(model.parameters())
+            loss = (model(x) - y).square().mean()
+            with SAM(parameters, 0.1, adaptive).perturbed(torch.autograd.grad(loss, parameters)):
+                rises[adaptive, scale] = ((model(x) - y).square().mean() - loss).item()
+    assert rises[True, 8.0] == pytest.approx(rises[True, 1.0], rel=0.05)
+    assert rises[False, 8.0] > 1.5 * rises[False, 1.0]

@@ -4,9 +4,11 @@ import copy
 
 import pytest
 import torch
+from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
 from train.losses import robust_loss
+from train.metrics import roc_auc
 from train.trainer import EmbeddingDataset, RobustTrainer, collate_batch, compute_metrics, score_embeddings
 
 
@@ -124,7 +126,7 @@ def test_the_same_seed_gives_the_same_weights(tiny_model, tmp_path):
 def test_loss_parts_are_logged(tiny_model, tmp_path):
     run = trainer(tiny_model, tmp_path, max_steps=2, logging_strategy="steps", logging_steps=1)
     run.train()
-    assert {"loss", "cvar", "auc_loss"} <= set(run.state.log_history[0])
+    assert {"loss", "cvar", "cvar_threshold", "auc_loss", "grad_norm"} <= set(run.state.log_history[0])
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tiny_model, tmp_path):
@@ -132,6 +134,110 @@ def test_a_loss_that_is_not_finite_stops_the_training(tiny_model, tmp_path):
     dataset.tensors["image_embeds"][3] = float("nan")
     with pytest.raises(FloatingPointError, match="at step 0"):
         trainer(tiny_model, tmp_path, dataset, per_device_train_batch_size=32).train()
+
+
+def test_each_micro_batch_ascends_on_its_own(tiny_model, tmp_path):
+    for layer in tiny_model.head.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    dataset = embeddings(rows=16, text=False)
+    settings = {"max_grad_norm": 0.0, "optim": "sgd", "weight_decay": 0.0, "lr_scheduler_type": "constant"}
+    settings |= {"learning_rate": 0.1, "lr_scheduler_kwargs": {}, "stratified": True, "sam_micro_batches": 2}
+    ours, by_hand = copy.deepcopy(tiny_model), copy.deepcopy(tiny_model).train()
+    run = trainer(ours, tmp_path, dataset, **settings)
+    order = list(run._get_train_sampler())
+    run.train()
+
+    trained = {name: p for name, p in by_hand.named_parameters() if p.requires_grad}
+    steps = [torch.zeros_like(p) for p in trained.values()]
+    for rows in (order[:8], order[8:]):
+
+        def gradients(rows=rows):
+            scores = by_hand(image_embeds=dataset.tensors["image_embeds"][rows]).score
+            loss = robust_loss(scores, dataset.tensors["labels"][rows]).loss
+            found = torch.autograd.grad(loss, trained.values(), allow_unused=True)
+            return [torch.zeros_like(p) if g is None else g for p, g in zip(trained.values(), found, strict=True)]
+
+        first = gradients()
+        norm = torch.cat([g.flatten() for g in first]).norm()
+        originals = [p.detach().clone() for p in trained.values()]
+        with torch.no_grad():
+            for p, g in zip(trained.values(), first, strict=True):
+                p += 0.05 * g / norm
+        for step, g in zip(steps, gradients(), strict=True):
+            step += g / 2
+        with torch.no_grad():
+            for p, original in zip(trained.values(), originals, strict=True):
+                p.copy_(original)
+    for (name, start), step in zip(trained.items(), steps, strict=True):
+        trained_weight = dict(ours.named_parameters())[name].detach()
+        torch.testing.assert_close(trained_weight, start.detach() - 0.1 * step, msg=name, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training_before_the_weights_move(tiny_model, tmp_path):
+    before = copy.deepcopy(tiny_model.state_dict())
+    for rho in (0.0, 0.05):
+        run = trainer(tiny_model, tmp_path, sam_rho=rho, max_steps=3)
+        handle = next(tiny_model.head.parameters()).register_hook(lambda g: torch.full_like(g, float("nan")))
+        with pytest.raises(FloatingPointError, match="gradient.* is not finite at step 0 .loss .*CVaR .*AUC"):
+            run.train()
+        handle.remove()
+        weights = tiny_model.state_dict()
+        assert all(
+            torch.equal(weights[name], before[name]) for name in before if "running" not in name and "num" not in name
+        )
+
+
+def test_the_radius_can_be_relative_to_the_weights(tiny_model, tmp_path):
+    results = []
+    for adaptive in (False, True):
+        model = copy.deepcopy(tiny_model)
+        trainer(model, tmp_path, max_steps=2, sam_adaptive=adaptive).train()
+        results.append(next(model.head.parameters()).detach())
+    assert not torch.equal(*results)
+
+
+def test_batches_keep_both_classes_where_asked(tiny_model, tmp_path):
+    labels = torch.ones(400, dtype=torch.long)
+    labels[:8] = 0
+    dataset = EmbeddingDataset(torch.randn(400, 8), labels)
+    run = trainer(tiny_model, tmp_path, dataset, real_share=0.25, per_device_train_batch_size=40)
+    shares = [batch["labels"].eq(0).float().mean().item() for batch in run.get_train_dataloader()]
+    assert len(shares) > 10
+    assert all(0.2 <= share <= 0.3 for share in shares[:-1])
+    with pytest.raises(TypeError, match="need an EmbeddingDataset"):
+        trainer(tiny_model, tmp_path, [1, 2, 3], stratified=True).get_train_dataloader()
+
+
+def test_the_best_epoch_by_auc_is_kept_and_training_stops_early(tiny_model, tmp_path):
+    run = RobustTrainer(
+        model=tiny_model,
+        args=arguments(
+            tmp_path,
+            max_steps=-1,
+            num_train_epochs=60,
+            learning_rate=3e-2,
+            eval_strategy="epoch",
+            save_strategy="epoch",
+            save_total_limit=1,
+            load_best_model_at_end=True,
+            metric_for_best_model="auc",
+        ),
+        train_dataset=embeddings(rows=48),
+        eval_dataset=embeddings(rows=301, seed=2),
+        data_collator=collate_batch,
+        compute_metrics=compute_metrics,
+        callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
+    )
+    run.train()
+    history = [entry["eval_auc"] for entry in run.state.log_history if "eval_auc" in entry]
+    assert len(history) < 60
+    assert run.state.best_metric == max(history)
+    assert run.evaluate()["eval_auc"] == pytest.approx(max(history))
+    scores = score_embeddings(
+        tiny_model, run.eval_dataset.tensors["image_embeds"], run.eval_dataset.tensors["text_embeds"]
+    )
+    assert roc_auc(run.eval_dataset.tensors["labels"], scores) == pytest.approx(max(history))  # over the whole set
 
 
 def test_scores_are_those_of_the_model_in_evaluation_mode(tiny_model):
@@ -161,6 +267,8 @@ def test_rows_must_match():
         {"auc_power": 0.5},
         {"cvar_weight": -0.1},
         {"sam_rho": -1.0},
+        {"sam_micro_batches": 0},
+        {"real_share": 1.0},
         {"text_dropout": 2.0},
         {"gradient_accumulation_steps": 2},
     ],

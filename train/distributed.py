@@ -1,0 +1,65 @@
+"""What several processes share: one loss over the union of their batches, one ascent direction.
+
+Started by torchrun or accelerate; with one process every function here returns its input.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world_size() -> int:
+    """Number of processes that train together; 1 outside a process group."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+class _Gather(torch.autograd.Function):
+    """All processes' rows; the gradient of this process's rows times the number of processes.
+
+    Every process computes the same loss of the same gathered scores, so that the gradient by the local rows needs no
+    exchange. DistributedDataParallel then averages over processes, which the factor undoes.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:
+        sizes = [torch.zeros((), dtype=torch.long, device=tensor.device) for _ in range(world_size())]
+        dist.all_gather(sizes, torch.tensor(len(tensor), device=tensor.device))
+        lengths = [int(size) for size in sizes]
+        # Collectives want equal shapes; the last batches of an epoch may differ.
+        padded = torch.zeros(max(lengths), *tensor.shape[1:], dtype=tensor.dtype, device=tensor.device)
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in lengths]
+        dist.all_gather(parts, padded)
+        rank = dist.get_rank()
+        ctx.start, ctx.length = sum(lengths[:rank]), len(tensor)
+        return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Tensor) -> Tensor:
+        return grad_output[ctx.start : ctx.start + ctx.length] * world_size()
+
+
+def gather_batch(tensor: Tensor) -> Tensor:
+    """Rows (B, ...) of every process in the order of their ranks: (sum of B, ...).
+
+    Differentiable under one condition: every process goes on to compute the same function of the result, and
+    gradients of parameters are averaged over processes.
+    """
+    return _Gather.apply(tensor) if world_size() > 1 else tensor
+
+
+def average_gradients(gradients: Sequence[Tensor | None]) -> None:
+    """Replace each gradient, in place, by its mean over the processes, in one exchange."""
+    present = [gradient for gradient in gradients if gradient is not None]
+    if world_size() == 1 or not present:
+        return
+    flat = torch.cat([gradient.flatten() for gradient in present])
+    dist.all_reduce(flat)
+    for gradient, mean in zip(present, (flat / world_size()).split([g.numel() for g in present]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
+
+
+__all__ = ["average_gradients", "gather_batch", "world_size"]
