@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from accelerate import PartialState
 from transformers import HfArgumentParser
 
 from .arguments import RobustTrainingArguments
@@ -48,6 +49,8 @@ def _features(arguments: list[str]) -> None:
         seed=features.seed,
         batch_size=features.batch_size,
     )
+    if not PartialState().is_main_process:
+        return
     pictures, unreadable = bank.rows["record_id"].nunique(), len(bank.info["unreadable"])
     print(f"{len(bank)} views of {pictures} pictures in {features.output}; {unreadable} pictures were unreadable")
 
@@ -55,6 +58,8 @@ def _features(arguments: list[str]) -> None:
 def _fit(arguments: list[str]) -> None:
     fit_arguments, training = _parse((FitArguments, RobustTrainingArguments), "fit", arguments)
     evaluation = fit(fit_arguments, training)
+    if not PartialState().is_main_process:
+        return
     _print_figures(evaluation)
     for name, baseline in evaluation["baselines"].items():
         for figure in ("auc", "auc_sources_weighted_equally"):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import TrainingArguments
 
 
@@ -88,6 +89,8 @@ class RobustTrainingArguments(TrainingArguments):
                 f"{self.gradient_accumulation_steps}: CVaR and the pairwise loss are not means over samples, so micro-"
                 "batches would train another objective. Stored embeddings are small: raise the batch size instead."
             )
+        # Otherwise processes that torchrun starts on a machine without an accelerator would each train alone.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
 
 

@@ -1,8 +1,10 @@
 """Feature bank: pictures -> embeddings, once, so that a head trains in minutes.
 
-A bank is a folder of Arrow IPC shards and a `bank.json`. A row is one view of one record: view 0 is the picture as it
-is, the others are random deliveries of it (the same for both classes). Each shard is written under a temporary name
-and renamed, and a shard that is there is not computed again: an interrupted run goes on where it stopped.
+A row is one view of one record: view 0 is the picture as it is, the others are random deliveries of it (the same for
+both classes). While it is made, a bank is a folder of shards. Each is written under a temporary name and renamed, and
+one that is there is not computed again: an interrupted run goes on where it stopped, and several processes on one
+file system share the work (torchrun). Finished, it is `rows.arrow`, one memory-mapped matrix of embeddings for each
+tower, and `bank.json`, which says what made it.
 """
 
 import hashlib
@@ -12,6 +14,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from accelerate import PartialState
 from PIL import Image
 from tqdm import tqdm
 from transformers import AutoTokenizer
@@ -34,6 +38,7 @@ from modeling.images import ImageError, open_image
 logger = logging.getLogger(__name__)
 
 INFO_FILE = "bank.json"
+ROWS_FILE = "rows.arrow"
 META_COLUMNS = ["record_id", "label", "generator", "source", "style", "view", "delivery"]
 
 
@@ -43,8 +48,9 @@ class FeatureBank:
 
     Args:
         rows: one row a view: record_id, label, generator, source, style, view, delivery.
-        image_embeds: (N, D_image) float32.
-        text_embeds: (N, D_text) float32, a row of zeros where there is no text; `None` without a text tower.
+        image_embeds: (N, D_image) float32, memory-mapped: rows come from disk when they are used.
+        text_embeds: (N, D_text) float32, memory-mapped, a row of zeros where there is no text; `None` without a text
+            tower.
         info: what made the bank (`bank.json`), with its fingerprint.
     """
 
@@ -71,13 +77,12 @@ class FeatureBank:
                 f"{folder} is no feature bank: it has no {INFO_FILE}. Make one: python -m train features."
             )
         info = json.loads(info_file.read_text())
-        shards = [folder / _shard_name(i, info["shards"]) for i in range(info["shards"])]
-        missing = [shard.name for shard in shards if not shard.is_file()]
-        if missing or "fingerprint" not in info:
-            raise ValueError(f"{folder} is not finished ({len(missing)} shards missing): run `features` again.")
-        table = pa.concat_tables(_read_shard(shard) for shard in shards)
-        text = _matrix(table, "text_embeds") if "text_embeds" in table.column_names else None
-        return cls(table.select(META_COLUMNS).to_pandas(), _matrix(table, "image_embeds"), text, info)
+        if "fingerprint" not in info:
+            raise ValueError(f"{folder} is not finished: run `python -m train features` again to go on.")
+        image_embeds, text_embeds = (_load_matrix(folder / f"{name}.npy") for name in ("image_embeds", "text_embeds"))
+        if image_embeds is None:
+            raise ValueError(f"{folder} lacks image_embeds.npy: delete the folder and make the bank again.")
+        return cls(_read_table(folder / ROWS_FILE).to_pandas(), image_embeds, text_embeds, info)
 
 
 def build_feature_bank(
@@ -108,8 +113,11 @@ def build_feature_bank(
         ValueError: `output` holds a bank made with other settings or data.
     """
     output = Path(output)
-    output.mkdir(parents=True, exist_ok=True)
-    folder = str(default_backbone()) if backbone == "default" else backbone
+    # Without `cpu` accelerate starts no process group where there is no accelerator. The first process to finish waits
+    # for the last.
+    processes = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
+    with processes.main_process_first():
+        folder = str(default_backbone()) if backbone == "default" else backbone
     model = RobustClipModel.from_backbone(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
     processor = load_processor(folder) if Path(folder).is_dir() else RobustClipImageProcessor()
@@ -119,33 +127,63 @@ def build_feature_bank(
         "backbone_sha256": weights_fingerprint(model),
         "processor": {key: value for key, value in processor.to_dict().items() if key.startswith(("size", "image_"))},
         "records": len(records),
-        "records_sha256": hashlib.sha256("\n".join(records["record_id"]).encode()).hexdigest(),
+        "records_sha256": _records_fingerprint(records),
         "views": views,
         "seed": seed,
         "shard_size": shard_size,
         "shards": shards,
     }
-    _claim_folder(output, info)
-    embed = _Embedder(model, tokenizer, processor, batch_size)
-    unreadable: list[dict] = []
-    with tqdm(total=len(records) * views, unit="view", desc="features") as progress:
-        for index in range(shards):
-            rows = range(index * shard_size, min((index + 1) * shard_size, len(records)))
+    with processes.main_process_first():
+        claim_folder(output / INFO_FILE, info)
+    if "fingerprint" in json.loads((output / INFO_FILE).read_text()):
+        return FeatureBank.load(output)
+    embed = _Embedder(model.to(processes.device), tokenizer, processor, batch_size)
+    mine = range(processes.process_index, shards, processes.num_processes)
+    with tqdm(total=len(mine), unit="shard", desc="features", disable=not processes.is_main_process) as progress:
+        for index in mine:
             path = output / _shard_name(index, shards)
             if not path.is_file():
-                _write_shard(path, embed(records.select(rows), views, seed, progress))
-            else:
-                progress.update(len(rows) * views)
-            unreadable += json.loads(_read_shard(path).schema.metadata[b"unreadable"])
-    info |= {
-        "unreadable": unreadable,
-        "fingerprint": _files_fingerprint(output / _shard_name(i, shards) for i in range(shards)),
-        "versions": {name: version(name) for name in ("torch", "transformers", "Pillow")},
-    }
-    write_json(output / INFO_FILE, info)
+                rows = range(index * shard_size, min((index + 1) * shard_size, len(records)))
+                _write_table(path, embed(records.select(rows), views, seed, progress))
+            progress.update()
+    processes.wait_for_everyone()
+    if processes.is_main_process:
+        _finish(output, info)
+    processes.wait_for_everyone()
+    return FeatureBank.load(output)
+
+
+def _finish(output: Path, info: dict) -> None:
+    """Join the shards, one in memory at a time, say so in `bank.json`, and delete them."""
+    paths = [output / _shard_name(index, info["shards"]) for index in range(info["shards"])]
+    shards = [_read_table(path) for path in paths]  # memory-mapped
+    count = sum(len(shard) for shard in shards)
+    digest = hashlib.sha256()
+    for name in ("image_embeds", "text_embeds"):
+        if name not in shards[0].column_names:
+            continue
+        width = shards[0].schema.field(name).type.list_size
+        partial = output / f"{name}.partial"
+        matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(count, width))
+        start = 0
+        for shard in shards:
+            values = shard.column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
+            matrix[start : start + len(values)] = values
+            digest.update(values.tobytes())
+            start += len(values)
+        matrix.flush()
+        os.replace(partial, output / f"{name}.npy")
+    rows = pa.concat_tables(shard.select(META_COLUMNS) for shard in shards).replace_schema_metadata()
+    _write_table(output / ROWS_FILE, rows)
+    digest.update((output / ROWS_FILE).read_bytes())
+    unreadable = [entry for shard in shards for entry in json.loads(shard.schema.metadata[b"unreadable"])]
     if unreadable:
         logger.warning("%d pictures could not be read; they are listed in %s.", len(unreadable), output / INFO_FILE)
-    return FeatureBank.load(output)
+    versions = {name: version(name) for name in ("torch", "transformers", "Pillow")}
+    info = info | {"unreadable": unreadable, "fingerprint": digest.hexdigest(), "versions": versions}
+    write_json(output / INFO_FILE, info)
+    for path in paths:
+        path.unlink()
 
 
 class _Embedder:
@@ -166,18 +204,20 @@ class _Embedder:
         rows: list[dict] = []
         image_embeds: list[torch.Tensor] = []
         text_embeds: list[torch.Tensor] = []
-        batches = self._batches(records, views, seed, unreadable, progress)
+        batches = self._batches(records, views, seed, unreadable)
+        done = 0
         with ThreadPoolExecutor(max_workers=1) as thread, torch.inference_mode():
             upcoming = thread.submit(next, batches, None)
             while (batch := upcoming.result()) is not None:
                 upcoming = thread.submit(next, batches, None)
                 batch_rows, pixel_values, texts = batch
-                outputs = self.model(pixel_values=pixel_values)
-                image_embeds.append(outputs.image_embeds)
+                embeds = self.model(pixel_values=pixel_values.to(self.model.device)).image_embeds
+                image_embeds.append(embeds.float().cpu())
                 rows += batch_rows
                 if self.tokenizer is not None:
                     text_embeds.append(self._embed_texts(texts))
-                progress.update(len(batch_rows))
+                done += len(batch_rows)
+                progress.set_postfix_str(f"{done} of {len(records) * views} views of this shard")
         columns = {name: pa.array([row[name] for row in rows]) for name in META_COLUMNS}
         table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.vision_config)})
         if self.tokenizer is not None:
@@ -185,7 +225,7 @@ class _Embedder:
         return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
 
     def _batches(
-        self, records: datasets.Dataset, views: int, seed: int, unreadable: list[dict], progress: tqdm
+        self, records: datasets.Dataset, views: int, seed: int, unreadable: list[dict]
     ) -> Iterator[tuple[list[dict], torch.Tensor, list[str | None]]]:
         """Yield (rows, pixel_values, texts), `batch_size` views at a time."""
         rows: list[dict] = []
@@ -196,7 +236,6 @@ class _Embedder:
                 picture = open_image(record["image"]["bytes"] or record["image"]["path"])
             except ImageError as error:
                 unreadable.append({"record_id": record["record_id"], "error": str(error)})
-                progress.update(views)
                 continue
             for view in range(views):
                 delivered, delivery = _deliver(picture, record["record_id"], view, seed)
@@ -212,7 +251,8 @@ class _Embedder:
     def _embed_texts(self, texts: list[str | None]) -> torch.Tensor:
         """(B, D_text) with a row of zeros where there is no text."""
         tower: Any = self.model.text_tower
-        embeds = tower(**tokenize_captions(self.tokenizer, texts)).text_embeds
+        tokens = tokenize_captions(self.tokenizer, texts)
+        embeds = tower(**{name: tensor.to(self.model.device) for name, tensor in tokens.items()}).text_embeds.cpu()
         has_text = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
         return torch.where(has_text, embeds, torch.zeros_like(embeds))
 
@@ -232,14 +272,14 @@ def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeL
     return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
 
 
-def _matrix(table: pa.Table, column: str) -> torch.Tensor:
-    """An Arrow column of D-vectors as an (N, D) tensor."""
-    width = table.schema.field(column).type.list_size
-    chunks = [chunk.flatten().to_numpy(zero_copy_only=True) for chunk in table.column(column).chunks]
-    return torch.from_numpy(np.concatenate(chunks).reshape(-1, width))
+def _load_matrix(path: Path) -> torch.Tensor | None:
+    """A stored matrix, memory-mapped; `None` where there is no such file."""
+    if not path.is_file():
+        return None
+    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy-on-write: torch wants a writable array
 
 
-def _write_shard(path: Path, table: pa.Table) -> None:
+def _write_table(path: Path, table: pa.Table) -> None:
     """Write all or nothing."""
     temporary = path.with_suffix(".partial")
     with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
@@ -247,8 +287,8 @@ def _write_shard(path: Path, table: pa.Table) -> None:
     os.replace(temporary, path)
 
 
-def _read_shard(path: Path) -> pa.Table:
-    """Memory-map a shard."""
+def _read_table(path: Path) -> pa.Table:
+    """Memory-map a table."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
@@ -256,20 +296,23 @@ def _shard_name(index: int, shards: int) -> str:
     return f"shard-{index:05d}-of-{shards:05d}.arrow"
 
 
-def _claim_folder(output: Path, info: dict) -> None:
-    """Write the settings, or check that the folder was made with the same ones."""
-    path = output / INFO_FILE
+def claim_folder(path: Path, settings: dict) -> None:
+    """Write the settings of a long computation into its folder, or check that it was begun with the same ones.
+
+    Raises:
+        ValueError: with what differs.
+    """
     if path.is_file():
         earlier = json.loads(path.read_text())
-        different = [key for key, value in info.items() if earlier.get(key) != value]
+        different = [key for key, value in settings.items() if earlier.get(key) != value]
         if different:
             raise ValueError(
-                f"{output} holds a bank made with other settings: "
-                + ", ".join(f"{key} was {earlier.get(key)!r}, is {info[key]!r}" for key in different)
-                + ". Choose another `output`, or delete that folder."
+                f"{path.parent} was begun with other settings: "
+                + ", ".join(f"{key} was {earlier.get(key)!r}, is {settings[key]!r}" for key in different)
+                + ". Choose another output folder, or delete that one."
             )
     else:
-        write_json(path, info)
+        write_json(path, settings)
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -289,12 +332,12 @@ def weights_fingerprint(model: RobustClipModel) -> str:
     return digest.hexdigest()
 
 
-def _files_fingerprint(paths: Iterator[Path]) -> str:
-    """SHA-256 over the contents of the shards, in order."""
+def _records_fingerprint(records: datasets.Dataset) -> str:
+    """SHA-256 over the identifiers, in order."""
     digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.read_bytes())
+    for batch in records.select_columns("record_id").iter(batch_size=10_000):
+        digest.update("\n".join([*batch["record_id"], ""]).encode())
     return digest.hexdigest()
 
 
-__all__ = ["FeatureBank", "build_feature_bank", "weights_fingerprint", "write_json"]
+__all__ = ["FeatureBank", "build_feature_bank", "claim_folder", "weights_fingerprint", "write_json"]

@@ -6,6 +6,7 @@ fitted last, on everything, with the same settings.
 
 import logging
 import platform
+import shutil
 import subprocess
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -13,6 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
+from safetensors.numpy import load_file as load_numpy
+from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -28,7 +32,7 @@ from modeling.default_backbone import HUB_ID, HUB_REVISION
 from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate
 from .evaluation import compare_scores, evaluate_scores, write_evaluation
-from .feature_bank import FeatureBank
+from .feature_bank import FeatureBank, claim_folder
 from .metrics import source_weights
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
 
@@ -65,32 +69,43 @@ class FitArguments:
 def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """Fit, evaluate by held-out sources, calibrate, and write a checkpoint to `training.output_dir`.
 
+    Interrupted, it goes on with the first fold that is not done when it is called again with the same settings.
+    Several processes (torchrun) fit each head together; the first of them writes.
+
     Returns:
         The evaluation, as written to evaluation.json.
 
     Raises:
         ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or
-            `merge_sources` names a source that is not in it.
+            `merge_sources` names a source that is not in it; or `output_dir` was begun with other settings.
     """
     bank = FeatureBank.load(arguments.bank)
     _merge_sources(bank, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     model = _new_model(bank, arguments)
-    scores, baselines = _held_out_scores(model, bank, arguments, training)
+    provenance = _provenance(bank, arguments, training)
+    unfinished = Path(str(training.output_dir)) / "held-out-scores"
+    with PartialState().main_process_first():
+        claim_folder(unfinished / "settings.json", provenance)
+    scores = _held_out_scores(model, bank, arguments, training, unfinished)
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
-    rows = bank.rows[clean].assign(score=scores[clean])
+    rows = bank.rows[clean].assign(score=scores["head"][clean])
     calibration = calibrate(
         rows["label"], rows["score"], rows["source"], target_fpr=arguments.target_fpr, target_fnr=arguments.target_fnr
     )
-    evaluation = _evaluate(bank, scores, calibration, arguments) | {
+    evaluation = _evaluate(bank, scores["head"], calibration, arguments) | {
         "baselines": {
-            name: {"C": BASELINES[name][0]} | compare_scores(rows, values[clean]) for name, values in baselines.items()
+            name: {"C": inverse_penalty} | compare_scores(rows, scores[name][clean])
+            for name, (inverse_penalty, _) in BASELINES.items()
         },
-        "made_by": _provenance(bank, arguments, training),
+        "made_by": provenance,
     }
     fit_head(model, bank, np.arange(len(bank)), training)
-    _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
+    if PartialState().is_main_process:
+        _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
+        shutil.rmtree(unfinished)
+    PartialState().wait_for_everyone()
     return evaluation
 
 
@@ -100,10 +115,11 @@ def fit_head(
     """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head."""
     set_seed(training.seed)
     model.reset_head()
+    labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
     trainer = RobustTrainer(
         model=model,
         args=training,
-        train_dataset=_dataset(bank, rows),
+        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
         data_collator=collate_batch,  # type: ignore[arg-type]
     )
     trainer.train()
@@ -131,42 +147,60 @@ def _new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImage
     )
 
 
-def _dataset(bank: FeatureBank, rows: np.ndarray) -> EmbeddingDataset:
-    labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
-    text = None if bank.text_embeds is None else bank.text_embeds[rows]
-    return EmbeddingDataset(bank.image_embeds[rows], labels[rows], text)
-
-
 def _held_out_scores(
     model: RobustClipForImageClassification,
     bank: FeatureBank,
     arguments: FitArguments,
     training: RobustTrainingArguments,
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Scores of every row, and those of the baselines, by fits that never saw the row's source."""
+    unfinished: Path,
+) -> dict[str, np.ndarray]:
+    """Scores of every row, by the head and by the baselines, from fits that never saw the row's source.
+
+    Each fold's scores are kept in `unfinished`, so that an interrupted run goes on with the next fold.
+    """
     sources = bank.rows["source"].to_numpy()
+    labels = bank.rows["label"].to_numpy()
     folds = arguments.folds or len(np.unique(sources))
     splits = GroupKFold(n_splits=folds).split(sources, groups=sources)
-    scores = np.full(len(bank), np.nan)
-    baselines = {name: np.full(len(bank), np.nan) for name in BASELINES}
-    features = bank.image_embeds.numpy()
-    labels = bank.rows["label"].to_numpy()
-    for train_rows, held_out in tqdm(splits, total=folds, desc="held-out sources", unit="fit"):
+    scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
+    for fold, (train_rows, held_out) in enumerate(tqdm(splits, total=folds, desc="held-out sources", unit="fit")):
         if len(np.unique(labels[train_rows])) < 2:
             raise ValueError(
                 f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
                 "at least two folds."
             )
-        fit_head(model, bank, train_rows, training)
-        text = None if bank.text_embeds is None else bank.text_embeds[held_out]
-        scores[held_out] = score_embeddings(model, bank.image_embeds[held_out], text)
-        weights = source_weights(labels[train_rows], sources[train_rows]) * len(train_rows)
-        for name, (inverse_penalty, weighted) in BASELINES.items():
-            probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
-            sample_weight = weights if weighted else None
-            probe.fit(features[train_rows], labels[train_rows], logisticregression__sample_weight=sample_weight)
-            baselines[name][held_out] = probe.decision_function(features[held_out])
-    return scores, baselines
+        path = unfinished / f"fold-{fold:04d}.safetensors"
+        if path.is_file():
+            found = load_numpy(path)
+        else:
+            found = _fold_scores(model, bank, train_rows, held_out, training)
+            if PartialState().is_main_process:
+                save_numpy(found, path.with_suffix(".partial"))
+                path.with_suffix(".partial").replace(path)
+        for name, values in found.items():
+            scores[name][held_out] = values
+    return scores
+
+
+def _fold_scores(
+    model: RobustClipForImageClassification,
+    bank: FeatureBank,
+    train_rows: np.ndarray,
+    held_out: np.ndarray,
+    training: RobustTrainingArguments,
+) -> dict[str, np.ndarray]:
+    """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others."""
+    fit_head(model, bank, train_rows, training)
+    text = None if bank.text_embeds is None else bank.text_embeds[held_out]
+    scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
+    features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()
+    weights = source_weights(labels[train_rows], bank.rows["source"].to_numpy()[train_rows]) * len(train_rows)
+    for name, (inverse_penalty, weighted) in BASELINES.items():
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
+        sample_weight = weights if weighted else None
+        probe.fit(features[train_rows], labels[train_rows], logisticregression__sample_weight=sample_weight)
+        scores[name] = probe.decision_function(features[held_out]).astype(np.float64)
+    return scores
 
 
 def _evaluate(bank: FeatureBank, scores: np.ndarray, calibration: Calibration, arguments: FitArguments) -> dict:

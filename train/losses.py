@@ -128,11 +128,12 @@ def _cvar_and_threshold(per_sample_losses: Tensor, alpha: float) -> tuple[Tensor
         return losses.mean(), losses.detach().min()
     k = alpha * len(losses)
     count = math.ceil(k)
-    worst = losses.topk(count).values  # topk ranks NaN first
-    # The last weight is above 0 by the choice of `count`, so that no 0 * inf arises.
+    worst = losses.topk(count, sorted=False).values  # topk ranks NaN first
+    smallest = worst.detach().argmin()  # the first NaN where there is one
+    # The smallest one's weight is above 0 by the choice of `count`, so that no 0 * inf arises.
     weights = torch.full_like(worst, 1 / k, requires_grad=False)
-    weights[-1] = (k - (count - 1)) / k
-    return (weights * worst).sum(), worst[-1].detach()
+    weights[smallest] = (k - (count - 1)) / k
+    return (weights * worst).sum(), worst[smallest].detach()
 
 
 def pairwise_auc_loss(scores: Tensor, labels: Tensor, margin: float = 0.6, power: float = 2) -> Tensor:

@@ -3,58 +3,21 @@
 import io
 import json
 
-import datasets
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+from transformers import CLIPVisionModelWithProjection
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
-from tests.conftest import VISION
 from train.data import DataArguments, load_records
 from train.evaluation import evaluate_checkpoint
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.fit import FitArguments, fit
 from train.trainer import score_embeddings
 
+from .conftest import picture
 from .test_trainer import arguments
-
-
-def picture(seed, label):
-    """Noise; generated pictures are greener."""
-    pixels = np.random.default_rng(seed).integers(0, 180, size=(40, 48, 3), dtype=np.uint8)
-    pixels[..., 1] += 70 * label
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-@pytest.fixture
-def parquet(tmp_path):
-    rows = [(f"p{i}", i % 2, f"s{i % 6}", "G" if i % 2 else "") for i in range(24)]
-    contents = [picture(i, label) for i, (_, label, _, _) in enumerate(rows)]
-    contents[5] = b"not a picture"
-    table = datasets.Dataset.from_dict(
-        {
-            "image": [{"bytes": content, "path": None} for content in contents],
-            "id": [row[0] for row in rows],
-            "label": [row[1] for row in rows],
-            "source": [row[2] for row in rows],
-            "generator": [row[3] for row in rows],
-        }
-    ).cast_column("image", datasets.Image(decode=False))
-    table.to_parquet(tmp_path / "data.parquet")
-    return tmp_path / "data.parquet"
-
-
-@pytest.fixture
-def backbone(tmp_path):
-    torch.manual_seed(0)
-    folder = tmp_path / "clip"
-    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(folder)
-    RobustClipImageProcessor(size=32).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -117,24 +80,23 @@ def test_a_bank_holds_every_view_of_every_readable_picture(bank, backbone):
     torch.testing.assert_close(bank.image_embeds[row], expected.detach(), rtol=1e-4, atol=1e-5)
 
 
-def test_an_interrupted_bank_goes_on_and_equals_an_uninterrupted_one(bank, parquet, backbone, tmp_path):
+def test_a_finished_bank_is_three_files_and_is_not_made_again(bank, parquet, backbone, tmp_path):
     folder = tmp_path / "bank"
-    shards = sorted(folder.glob("*.arrow"))
-    kept = shards[0].stat().st_mtime_ns
-    shards[1].unlink()
-    info = json.loads((folder / "bank.json").read_text())
-    with pytest.raises(ValueError, match="not finished"):
-        FeatureBank.load(folder)
-    again = build_feature_bank(
-        load_records(DataArguments(data=str(parquet))),
-        folder,
-        backbone=str(backbone),
-        views=3,
-        batch_size=5,
-        shard_size=8,
-    )
-    assert again.info["fingerprint"] == info["fingerprint"]
-    assert shards[0].stat().st_mtime_ns == kept
+    assert {path.name for path in folder.iterdir()} == {"bank.json", "rows.arrow", "image_embeds.npy"}
+    before = (folder / "image_embeds.npy").stat().st_mtime_ns
+    records = load_records(DataArguments(data=str(parquet)))
+    again = build_feature_bank(records, folder, backbone=str(backbone), views=3, shard_size=8)
+    assert again.info["fingerprint"] == bank.info["fingerprint"]
+    assert (folder / "image_embeds.npy").stat().st_mtime_ns == before
+
+
+def test_a_bank_that_is_not_finished_is_refused(bank, tmp_path):
+    file = tmp_path / "bank" / "bank.json"
+    info = json.loads(file.read_text())
+    del info["fingerprint"]
+    file.write_text(json.dumps(info))
+    with pytest.raises(ValueError, match="is not finished"):
+        FeatureBank.load(tmp_path / "bank")
 
 
 def test_a_bank_with_other_settings_is_refused(bank, parquet, backbone, tmp_path):

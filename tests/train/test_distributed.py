@@ -1,14 +1,21 @@
 """Two processes (gloo) against one: losses, gradients, a SAM step, a feature bank and a whole fit."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from modeling import RobustClipForImageClassification
+from train.data import DataArguments, load_records
+from train.feature_bank import FeatureBank, build_feature_bank
 from train.losses import robust_loss
+from train.trainer import score_embeddings
 
 ROOT = Path(__file__).parents[2]
 # 7 and 5 rows: the last batches of two processes may differ in size.
@@ -133,3 +140,37 @@ def test_sam_steps_of_two_processes_are_those_of_one_with_both_batches(worker, t
             torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
     untrained = model_without_batch_statistics().state_dict()
     assert any(not torch.allclose(one[name], untrained[name], atol=1e-3) for name in one)
+
+
+BANK_WORKER = """
+import sys
+sys.path.insert(0, ".")
+from train.data import DataArguments, load_records
+from train.feature_bank import build_feature_bank
+
+records, output, backbone = sys.argv[1:]
+bank = build_feature_bank(
+    load_records(DataArguments(data=records)), output, backbone=backbone, views=3, batch_size=5, shard_size=2
+)
+assert len(bank) == 69
+"""
+
+
+def test_two_processes_make_one_bank_and_fit_one_head(worker, tmp_path, parquet, backbone):
+    torchrun(2, [worker(BANK_WORKER), parquet, tmp_path / "two", backbone])
+    records = load_records(DataArguments(data=str(parquet)))
+    one = build_feature_bank(records, tmp_path / "one", backbone=str(backbone), views=3, batch_size=5, shard_size=2)
+    two = FeatureBank.load(tmp_path / "two")
+    pd.testing.assert_frame_equal(two.rows, one.rows)
+    assert torch.equal(two.image_embeds, one.image_embeds)
+    assert two.info == one.info
+
+    settings = "--folds 3 --head_depth 1 --max_steps 15 --per_device_train_batch_size 32 --learning_rate 1e-2"
+    settings += " --report_to none --save_strategy no"
+    command = ["-m", "train", "fit", "--bank", tmp_path / "two", "--output_dir", tmp_path / "out", *settings.split()]
+    printed = torchrun(2, command)
+    assert printed.count("auc:") == 1  # by one process
+    evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
+    assert evaluation["pictures"] == {"real": 12, "generated": 11}
+    model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
+    assert np.isfinite(score_embeddings(model, two.image_embeds)).all()

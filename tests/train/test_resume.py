@@ -7,8 +7,16 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+import pytest
 import torch
 from safetensors.torch import load_file
+
+from train.data import DataArguments, load_records
+from train.feature_bank import FeatureBank, build_feature_bank
+from train.fit import FitArguments, fit
+
+from .test_trainer import arguments
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,3 +83,67 @@ def test_training_that_was_killed_ends_with_the_same_weights(tmp_path):
         load_file(killed / "final" / "model.safetensors"),
     )
     assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+BANK_WORKER = """
+import sys
+sys.path.insert(0, ".")
+from train.data import DataArguments, load_records
+from train.feature_bank import build_feature_bank
+
+records, output, backbone = sys.argv[1:]
+build_feature_bank(
+    load_records(DataArguments(data=records)), output, backbone=backbone, views=3, batch_size=5, shard_size=2
+)
+"""
+
+
+def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(tmp_path, parquet, backbone):
+    script = tmp_path / "worker.py"
+    script.write_text(BANK_WORKER)
+    command = [sys.executable, script, parquet, tmp_path / "killed", backbone]
+    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
+    while len(list((tmp_path / "killed").glob("*.arrow"))) < 3:
+        assert process.poll() is None
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    with pytest.raises(ValueError, match="is not finished"):
+        FeatureBank.load(tmp_path / "killed")
+    kept = {path.name: path.stat().st_ino for path in (tmp_path / "killed").glob("shard*.arrow")}
+    assert 3 <= len(kept) < 12
+
+    records, settings = load_records(DataArguments(data=str(parquet))), {"views": 3, "batch_size": 5, "shard_size": 2}
+    found = build_feature_bank(records, tmp_path / "killed", backbone=str(backbone), **settings)
+    expected = build_feature_bank(records, tmp_path / "peace", backbone=str(backbone), **settings)
+    pd.testing.assert_frame_equal(found.rows, expected.rows)
+    assert torch.equal(found.image_embeds, expected.image_embeds)
+    assert found.info == expected.info
+    assert not found.rows.duplicated(["record_id", "view"]).any()
+
+
+def test_a_fit_that_was_stopped_goes_on_with_the_fold_that_was_not_done(tmp_path, parquet, backbone, monkeypatch):
+    from train import fit as fit_module
+
+    records = load_records(DataArguments(data=str(parquet)))
+    build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=1)
+    fit_arguments = FitArguments(bank=str(tmp_path / "bank"), folds=3, head_depth=1)
+    settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
+    fitted = []
+
+    def fit_head(*arguments):
+        if len(fitted) == 2:
+            raise KeyboardInterrupt
+        fitted.append(arguments)
+        original(*arguments)
+
+    original = fit_module.fit_head
+    monkeypatch.setattr(fit_module, "fit_head", fit_head)
+    with pytest.raises(KeyboardInterrupt):
+        fit(fit_arguments, arguments(tmp_path / "stopped", **settings))
+    with pytest.raises(ValueError, match="begun with other settings: arguments was"):
+        fit(fit_arguments, arguments(tmp_path / "stopped", **(settings | {"learning_rate": 1e-3})))
+    monkeypatch.setattr(fit_module, "fit_head", lambda *given: (fitted.append(given), original(*given)))
+    found = fit(fit_arguments, arguments(tmp_path / "stopped", **settings))
+    assert len(fitted) == 2 + 1 + 1  # the third fold, and the head that ships
+    assert found == fit(fit_arguments, arguments(tmp_path / "whole", **settings))
+    assert not (tmp_path / "stopped" / "held-out-scores").exists()

@@ -20,7 +20,6 @@ def arguments(folder, **changes):
         "disable_tqdm": True,
         "save_strategy": "no",
         "logging_strategy": "no",
-        "use_cpu": True,
     }
     return RobustTrainingArguments(**(settings | changes))
 

@@ -1,0 +1,49 @@
+"""Real files with a tiny CLIP: what the tests of bank, fit and commands start from."""
+
+import io
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
+
+from modeling import RobustClipImageProcessor
+from tests.conftest import VISION
+
+
+def picture(seed, label):
+    """Noise; generated pictures are greener."""
+    pixels = np.random.default_rng(seed).integers(0, 180, size=(40, 48, 3), dtype=np.uint8)
+    pixels[..., 1] += 70 * label
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    rows = [(f"p{i}", i % 2, f"s{i % 6}", "G" if i % 2 else "") for i in range(24)]
+    contents = [picture(i, label) for i, (_, label, _, _) in enumerate(rows)]
+    contents[5] = b"not a picture"
+    table = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": content, "path": None} for content in contents],
+            "id": [row[0] for row in rows],
+            "label": [row[1] for row in rows],
+            "source": [row[2] for row in rows],
+            "generator": [row[3] for row in rows],
+        }
+    ).cast_column("image", datasets.Image(decode=False))
+    table.to_parquet(tmp_path / "data.parquet")
+    return tmp_path / "data.parquet"
+
+
+@pytest.fixture
+def backbone(tmp_path):
+    torch.manual_seed(0)
+    folder = tmp_path / "clip"
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(folder)
+    RobustClipImageProcessor(size=32).save_pretrained(folder)
+    return folder
