@@ -12,7 +12,13 @@ from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, CLIPTextModelWithProjection, CLIPVisionModelWithProjection, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    CLIPTextModelWithProjection,
+    CLIPVisionModelWithProjection,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers import initialization as init
 from transformers.activations import ACT2FN
 from transformers.utils import ModelOutput
@@ -147,7 +153,9 @@ class RobustClipPreTrainedModel(PreTrainedModel):
             text = CLIPTextModelWithProjection.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
         config_fields = {"backbone_name": str(name_or_path), "backbone_revision": revision, **config_fields}
         config = RobustClipConfig(
-            vision_config=vision.config.to_dict(), text_config=text.config.to_dict() if text else None, **config_fields
+            vision_config=_without_path(vision.config),
+            text_config=_without_path(text.config) if text else None,
+            **config_fields,
         )
         model = cls(config)
         backbone = getattr(model, cls.base_model_prefix, model)
@@ -300,6 +308,11 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
             text_embeds=embeds.text_embeds,
         )
         return output if return_dict is not False else output.to_tuple()
+
+
+def _without_path(config: PreTrainedConfig) -> dict:
+    """A tower's configuration without the folder that it was loaded from: nobody else's machine has it."""
+    return {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
 
 
 __all__ = ["RobustClipForImageClassification", "RobustClipModel"]

@@ -99,6 +99,8 @@ def test_from_backbone_takes_the_weights_of_a_saved_clip(tmp_path, with_text):
         clip = CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).eval()
     clip.save_pretrained(tmp_path)
     model = RobustClipForImageClassification.from_backbone(str(tmp_path), head_depth=1).eval()
+    # The backbone's name alone says where it is from: no tower keeps a path of this machine.
+    assert model.config.to_json_string().count(str(tmp_path)) == 1
     pixels, ids, mask = batch()
     if with_text:
         expected = clip(input_ids=ids, attention_mask=mask, pixel_values=pixels)
