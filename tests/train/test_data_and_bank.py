@@ -1,4 +1,4 @@
-"""From files to a head: adapters, feature bank and fit, on tiny real files with a tiny CLIP."""
+"""From files to a head: feature bank and fit, on tiny real files with a tiny CLIP."""
 
 import io
 import json
@@ -24,48 +24,6 @@ from .test_trainer import arguments
 def bank(parquet, backbone, tmp_path):
     records = load_records(DataArguments(data=str(parquet)))
     return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=3, batch_size=5, shard_size=8)
-
-
-def test_parquet_becomes_records(parquet):
-    records = load_records(DataArguments(data=str(parquet)))
-    assert records.column_names == ["image", "text", "label", "generator", "source", "style", "record_id"]
-    assert records[1]["label"] == 1
-    assert records[1]["generator"] == "G"
-    assert records[0]["text"] is None
-
-
-def test_a_folder_of_pictures_becomes_records_with_the_label_of_its_name(tmp_path):
-    for name, seed in (("real/camera/a.png", 0), ("generated/sdxl/b.png", 1), ("real/c.png", 2)):
-        file = tmp_path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(picture(seed, 0))
-    records = load_records(DataArguments(data=str(tmp_path)))
-    found = {row["record_id"]: (row["label"], row["source"], row["generator"]) for row in records}
-    assert found == {
-        "real/camera/a.png": (0, "real/camera", ""),
-        "real/c.png": (0, "real", ""),
-        "generated/sdxl/b.png": (1, "generated/sdxl", "sdxl"),
-    }
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"data": "nowhere"}, "must name Parquet files"),
-        ({"image_column": "picture"}, "`image_column` 'picture' is not in the data"),
-        ({"text_column": "prompt"}, "`text_column` 'prompt' is not among"),
-        ({"id_column": "source"}, "must be unique"),
-        ({"label_column": "source"}, "must hold 0/1 or real/generated"),
-    ],
-)
-def test_data_that_does_not_fit_is_refused_with_the_reason(parquet, changes, message):
-    with pytest.raises(ValueError, match=message):
-        load_records(DataArguments(**({"data": str(parquet)} | changes)))
-
-
-def test_an_empty_folder_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="holds no Parquet file and no picture"):
-        load_records(DataArguments(data=str(tmp_path)))
 
 
 def test_a_bank_holds_every_view_of_every_readable_picture(bank, backbone):
