@@ -1,4 +1,4 @@
-"""`python -m train <command>`: features, fit, evaluate. Each takes flags or one YAML file, and has --help."""
+"""`python -m train <command>`: features, fit, evaluate, ablate. Each takes flags or one YAML file, and has --help."""
 
 import argparse
 import json
@@ -12,6 +12,7 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
 
+from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
 from .data import DataArguments, load_records
 from .evaluation import evaluate_checkpoint, write_evaluation
@@ -79,6 +80,15 @@ def _evaluate(arguments: list[str]) -> None:
     print(f"written: {Path(evaluate_arguments.output) / 'evaluation.json'}")
 
 
+def _ablate(arguments: list[str]) -> None:
+    ablation, training = _parse((AblationArguments, RobustTrainingArguments), "ablate", arguments)
+    results = ablate(ablation, training)
+    for name, recipe in results["recipes"].items():
+        if (figure := recipe["figures"]["auc"]) is not None:
+            print(f"{name}: auc {figure['value']:.4f}, 95 % interval {_interval(figure)}")
+    print(f"written: {Path(ablation.output) / 'report.md'}")
+
+
 def _print_figures(evaluation: dict) -> None:
     for name in ("auc", "auc_sources_weighted_equally", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr"):
         if (figure := evaluation[name]) is not None:
@@ -112,7 +122,7 @@ def _yaml_flags(path: Path) -> list[str]:
     return flags
 
 
-COMMANDS = {"features": _features, "fit": _fit, "evaluate": _evaluate}
+COMMANDS = {"features": _features, "fit": _fit, "evaluate": _evaluate, "ablate": _ablate}
 
 
 def main() -> None:

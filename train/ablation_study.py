@@ -1,0 +1,237 @@
+"""The fits of an ablation study: made when they are asked for, and kept on disk.
+
+Every head comes from `fit_head`, the same code that fits the one that ships. Each fit is stored under the digest of
+all that decides it: an interrupted study goes on where it stopped, and parts that need the same fit share it.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from tqdm import tqdm
+
+from modeling import RobustClipForImageClassification
+
+from .ablation_figures import HeldOut
+from .arguments import RobustTrainingArguments
+from .feature_bank import FeatureBank
+from .fit import BASELINES, FitArguments, _new_model, fit_head
+from .landscape import measure_landscape
+from .losses import robust_loss
+from .metrics import source_weights
+from .trainer import score_embeddings
+
+# Generated pictures for each real one in training.
+RATIOS = (1, 10, 100)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to fit: what differs from the recipe.
+
+    Args:
+        name: as the report calls it.
+        changes: fields of `RobustTrainingArguments`.
+        inputs: "bank" (all that the bank has), "image" or "text".
+        ratio: one of RATIOS, or 0 for every picture of the bank.
+        baseline: fit this logistic regression of `BASELINES` instead of a head.
+        keep_head: keep the head that is fitted without group 0, for its landscape.
+    """
+
+    name: str
+    changes: dict[str, float] = field(default_factory=dict)
+    inputs: str = "bank"
+    ratio: int = 0
+    baseline: str | None = None
+    keep_head: bool = False
+
+
+class Study:
+    """The fits of a study.
+
+    Args:
+        bank: the data.
+        folder: where fits are kept.
+        training: the recipe; `seed` and what a `Case` changes are replaced.
+        folds: groups of sources, held out in turn: the same for every case and seed.
+
+    Attributes:
+        rows: the held-out pictures as they are (view 0), in the order of the scores.
+
+    Raises:
+        ValueError: there are fewer sources than groups, or a class lies in one group alone.
+    """
+
+    def __init__(self, bank: FeatureBank, folder: Path, training: RobustTrainingArguments, folds: int) -> None:
+        """Split the sources into groups that hold both classes as evenly as whole sources allow."""
+        self.training, self.folder = training, folder
+        self.labels = bank.rows["label"].to_numpy()
+        self.sources = bank.rows["source"].to_numpy()
+        number = len(np.unique(self.sources))
+        if not 2 <= folds <= number:
+            raise ValueError(f"`folds` must be from 2 to the bank's {number} sources, got {folds}.")
+        splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=0)
+        self.splits = list(splitter.split(self.sources, self.labels, self.sources))
+        for train_rows, held_out in self.splits:
+            if len(np.unique(self.labels[train_rows])) < 2:
+                raise ValueError(
+                    f"Without {sorted(set(self.sources[held_out]))} one class has no picture left: each class needs "
+                    "sources in at least two groups; lower `folds`."
+                )
+        clean = bank.rows["view"].to_numpy() == 0
+        # Fitted on: every view. Held out and scored: the pictures as they are.
+        self.held_out = [rows[clean[rows]] for _, rows in self.splits]
+        fold_of_row = np.repeat(np.arange(folds), [len(rows) for rows in self.held_out])
+        self.rows = HeldOut(bank.rows.iloc[np.concatenate(self.held_out)], fold_of_row)
+        self.banks = {"bank": bank}
+        if bank.text_embeds is not None:
+            self.banks["image"] = dataclasses.replace(bank, text_embeds=None)
+            self.banks["text"] = dataclasses.replace(bank, image_embeds=torch.zeros_like(bank.image_embeds))
+        self._models: dict[str, RobustClipForImageClassification] = {}
+
+    def run(self, cases: Sequence[tuple[Case, Sequence[int]]]) -> None:
+        """Make every fit of these (case, seeds) that is not there yet, with one progress bar."""
+        pending: dict[Path, tuple[Case, int, int]] = {}
+        for case, seeds in cases:
+            for seed in seeds:
+                for fold in range(len(self.splits)):
+                    path = self._path(case, seed, fold)
+                    if not path.is_file():
+                        pending.setdefault(path, (case, seed, fold))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for path, (case, seed, fold) in tqdm(pending.items(), desc="fits", unit="fit"):
+            tensors = self._fit_baseline(case, seed, fold) if case.baseline else self._fit_head(case, seed, fold)
+            temporary = path.with_suffix(".partial")
+            save_file(tensors, temporary)
+            os.replace(temporary, path)
+
+    def scores(self, case: Case, seeds: Sequence[int]) -> NDArray:
+        """(N, S) scores of the held-out pictures, in the order of `rows`; a column a seed."""
+        folds = range(len(self.splits))
+        columns = [[load_file(self._path(case, seed, k))["scores"].numpy() for k in folds] for seed in seeds]
+        return np.stack([np.concatenate(column) for column in columns], axis=1)
+
+    def landscape(self, case: Case, seed: int, *, with_grid: bool) -> dict:
+        """Landscape of the recipe's loss, on the rows of every group but 0, around the head that was fitted on them.
+
+        The case must have been run with `keep_head`. The loss is the recipe's whatever the case changes, so that two
+        cases can be compared.
+        """
+        model, bank, training = self._model(case), self.banks[case.inputs], self.training
+        stored = load_file(self._path(case, seed, 0))
+        model.load_state_dict({name: value for name, value in stored.items() if name != "scores"}, strict=False)
+        rows, _ = self.splits[0]
+        labels = torch.tensor(self.labels[rows])
+        text = None if bank.text_embeds is None else bank.text_embeds[rows]
+
+        def loss() -> Tensor:
+            return robust_loss(
+                model(image_embeds=bank.image_embeds[rows], text_embeds=text).score,
+                labels,
+                cvar_alpha=training.cvar_alpha,
+                auc_margin=training.auc_margin,
+                auc_power=training.auc_power,
+                cvar_weight=training.cvar_weight,
+            ).loss
+
+        return measure_landscape(model, loss, rho=training.sam_rho, seed=seed, with_grid=with_grid)
+
+    def training_rows(self, case: Case, seed: int, fold: int) -> NDArray:
+        """Rows to fit on; with a ratio, the same number of pictures at every ratio, the smaller sets nested."""
+        rows, _ = self.splits[fold]
+        if not case.ratio:
+            return rows
+        records = self.banks["bank"].rows["record_id"].to_numpy()[rows]
+        rng = np.random.default_rng([seed, fold])
+        real, generated = (rng.permutation(np.unique(records[self.labels[rows] == label])) for label in (0, 1))
+        largest = max(RATIOS)
+        total = min(2 * len(real), 2 * len(generated), len(generated) * (largest + 1) // largest)
+        real_pictures = max(1, round(total / (case.ratio + 1)))
+        kept = np.concatenate([real[:real_pictures], generated[: total - real_pictures]])
+        return rows[np.isin(records, kept)]
+
+    def pictures(self, case: Case, seeds: Sequence[int]) -> dict[str, float]:
+        """Pictures of each class that the case is fitted on: mean over seeds and groups."""
+        rows = self.banks["bank"].rows
+        counts = np.zeros(2)
+        for seed in seeds:
+            for fold in range(len(self.splits)):
+                chosen = rows.iloc[self.training_rows(case, seed, fold)]
+                counts += [(chosen[chosen["view"] == 0]["label"] == label).sum() for label in (0, 1)]
+        real, generated = counts / (len(seeds) * len(self.splits))
+        return {"real": float(real), "generated": float(generated)}
+
+    def shares_text(self) -> NDArray:
+        """(N,) of `rows`: whether the very text of the picture is also found with the other class."""
+        embeds = cast(Tensor, self.banks["bank"].text_embeds)[np.concatenate(self.held_out)]
+        _, text = np.unique(embeds.numpy(), axis=0, return_inverse=True)
+        labels = self.rows.rows["label"].to_numpy()
+        both = np.intersect1d(text[labels == 0], text[labels == 1])
+        return np.isin(text, both) & (embeds != 0).any(dim=1).numpy()
+
+    def _settings(self, case: Case, seed: int) -> RobustTrainingArguments:
+        quiet = {"output_dir": str(self.folder), "disable_tqdm": True, "logging_strategy": "no", "save_strategy": "no"}
+        return dataclasses.replace(self.training, **case.changes, **quiet, seed=seed)  # type: ignore[arg-type]
+
+    def _path(self, case: Case, seed: int, fold: int) -> Path:
+        """Where a fit is kept: named by data, rows and settings, so that one of another study is never taken."""
+        rows = self.training_rows(case, seed, fold)
+        settings = self._settings(case, seed).to_dict()
+        del settings["output_dir"]
+        decides = {
+            "bank": self.banks["bank"].info["fingerprint"],
+            "rows": hashlib.sha256(rows.tobytes() + "\n".join(self.sources[rows]).encode()).hexdigest(),
+            "held_out": hashlib.sha256(self.held_out[fold].tobytes()).hexdigest(),
+            "inputs": case.inputs,
+            "fit": list(BASELINES[case.baseline]) if case.baseline else settings,
+        }
+        digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
+        return self.folder / f"{digest[:32]}.safetensors"
+
+    def _model(self, case: Case) -> RobustClipForImageClassification:
+        if case.inputs not in self._models:
+            self._models[case.inputs] = _new_model(self.banks[case.inputs], FitArguments(bank=""))
+        return self._models[case.inputs]
+
+    def _fit_head(self, case: Case, seed: int, fold: int) -> dict[str, Tensor]:
+        """Held-out scores, and the head where a landscape needs it."""
+        model, bank = self._model(case), self.banks[case.inputs]
+        with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints the run time of every fit
+            fit_head(model, bank, self.training_rows(case, seed, fold), self._settings(case, seed))
+        rows = self.held_out[fold]
+        text = None if bank.text_embeds is None else bank.text_embeds[rows]
+        tensors = {"scores": torch.from_numpy(score_embeddings(model, bank.image_embeds[rows], text))}
+        if fold == 0 and case.keep_head:
+            trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+            state = model.state_dict()
+            tensors |= {name: state[name] for name in state if name in trained or name.startswith("head.")}
+        return tensors
+
+    def _fit_baseline(self, case: Case, seed: int, fold: int) -> dict[str, Tensor]:
+        """Held-out scores of a logistic regression on the image embeddings."""
+        features = self.banks["bank"].image_embeds.numpy()
+        rows = self.training_rows(case, seed, fold)
+        inverse_penalty, weighted = BASELINES[str(case.baseline)]
+        weights = source_weights(self.labels[rows], self.sources[rows]) * len(rows) if weighted else None
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
+        probe.fit(features[rows], self.labels[rows], logisticregression__sample_weight=weights)
+        return {"scores": torch.from_numpy(probe.decision_function(features[self.held_out[fold]]))}
+
+
+__all__ = ["RATIOS", "Case", "Study"]
