@@ -108,7 +108,7 @@ def _slices(results: dict) -> Figure:
     along.grid(alpha=0.3)
     rise.set_xticks(range(len(landscape["heads"])), list(landscape["heads"]))
     rise.set_xlim(-0.5, len(landscape["heads"]) - 0.5)
-    rise.set_ylim(bottom=0)
+    rise.set_ylim(0, 1.1 * rise.get_ylim()[1])
     rise.set_ylabel("rise of the loss after SAM's ascent step")
     rise.grid(axis="y", alpha=0.3)
     return figure

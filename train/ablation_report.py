@@ -206,16 +206,21 @@ def _landscape(results: dict) -> str:
 
 
 def _flatness(results: dict) -> str:
-    """Whether SAM's heads lie flatter, counted over seeds."""
+    """Whether SAM's heads lie flatter, in the mean and counted over seeds."""
     settings, heads = results["settings"], results["landscape"]["heads"]
-    pairs = list(zip(heads[settings["full"]], heads[settings["no_sam"]], strict=True))
-    rho = pairs[0][0]["sharpness"]["rho"]
-    ascent = sum(ours["sharpness"]["ascent"] < other["sharpness"]["ascent"] for ours, other in pairs)
-    rise = sum(ours["rise"] < other["rise"] for ours, other in pairs)
+    ours, others = heads[settings["full"]], heads[settings["no_sam"]]
+
+    def compared(with_sam: list[float], without: list[float]) -> str:
+        lower = sum(one < other for one, other in zip(with_sam, without, strict=True))
+        means = f"mean {sum(with_sam) / len(with_sam):.4g} with SAM, {sum(without) / len(without):.4g} without"
+        return f"{means}, lower with it in {lower} of {len(with_sam)} seeds"
+
+    ascent = compared(*([head["sharpness"]["ascent"] for head in part] for part in (ours, others)))
+    rise = compared(*([head["rise"] for head in part] for part in (ours, others)))
     return (
-        f"Flatness: with SAM the loss rises less after an ascent step of {rho:g} in {ascent} of {len(pairs)} seeds, "
-        f"and less along filter-normalised directions in {rise} of {len(pairs)}. A flatter minimum is no gain by "
-        "itself: whether it helps is what the held-out figures say."
+        f"Flatness: rise of the loss after an ascent step of {ours[0]['sharpness']['rho']:g}: {ascent}; along "
+        f"filter-normalised directions: {rise}. A flatter minimum is no gain by itself: whether it helps is what the "
+        "held-out figures say."
     )
 
 
