@@ -106,6 +106,15 @@ class SampleDataset(Dataset):
         return torch.tensor(self.features[index]), torch.tensor(self.labels[index])
 
 
+def new_head(width: int) -> nn.Module:
+    """A head of three blocks with the default settings, on features of this width, in training mode."""
+    from modeling import RobustClipConfig
+    from modeling.modeling_robust_clip import RobustClipHead
+
+    config = RobustClipConfig(vision_config={"projection_dim": width}, text_config=None)
+    return RobustClipHead(config).train()
+
+
 def score_slopes(scores: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """Gradient of the loss by the scores, (B,), apart from the head's own backward pass."""
     leaf = scores.detach().requires_grad_()
@@ -227,6 +236,7 @@ __all__ = [
     "SampleDataset",
     "embed_reloading",
     "load_tower",
+    "new_head",
     "our_step",
     "reference_step",
 ]

@@ -2,10 +2,11 @@
 
     python bench/train_vs_reference.py [loss] [step] [epoch] [features] [--bank FOLDER]
 
-All sections by default, in a few minutes on two cores. The contestants take turns (A B A B), so that a drifting
-machine slows all of them; times are medians. Each loss is measured in a fresh process: its memory is the peak of the
-resident set during one forward and backward pass, above what the process held before (Linux). LibAUC's pairwise loss
-and the SAM of pytorch_optimizer take part where they are installed. The baseline is `reference_steps.py`.
+All sections by default, in under five minutes on two cores that do nothing else. The contestants take turns
+(A B A B), so that a drifting machine slows all of them; times are medians. Each loss is measured in a fresh process:
+its memory is the peak of the resident set during one forward and backward pass, above what the process held before
+(Linux). LibAUC's pairwise loss and the SAM of pytorch_optimizer take part where they are installed. The baseline is
+`reference_steps.py`.
 """
 
 import argparse
@@ -27,7 +28,16 @@ from time import perf_counter
 os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: bars would tear the tables apart
 
 import torch
-from reference_steps import LOSSES, Phases, SampleDataset, embed_reloading, load_tower, our_step, reference_step
+from reference_steps import (
+    LOSSES,
+    Phases,
+    SampleDataset,
+    embed_reloading,
+    load_tower,
+    new_head,
+    our_step,
+    reference_step,
+)
 from torch import Tensor, nn
 
 from train.sam import SAM
@@ -143,15 +153,6 @@ def compare_losses(rounds: int = 2) -> None:
                 verdict(f"under 1 % of the memory ({share:.2f} %)", share < 1)
 
 
-def new_head(width: int) -> nn.Module:
-    """A head of three blocks with the default settings, on features of this width, in training mode."""
-    from modeling import RobustClipConfig
-    from modeling.modeling_robust_clip import RobustClipHead
-
-    config = RobustClipConfig(vision_config={"projection_dim": width}, text_config=None)
-    return RobustClipHead(config).train()
-
-
 def matrix_share(step: Callable[[], object]) -> float:
     """Share of a step's time inside matrix products, by torch's profiler."""
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
@@ -242,13 +243,10 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
     from train.fit import fit_head
     from train.trainer import EmbeddingDataset
 
-    if bank is None:
-        torch.manual_seed(0)
-        labels = (torch.rand(BANK_ROWS) < 0.8).long()
-        features = FeatureBank(pd.DataFrame({"label": labels.numpy()}), torch.randn(BANK_ROWS, 512), None, {})
-    else:
-        features = FeatureBank.load(bank)
-        labels = torch.tensor(features.rows["label"].to_numpy())
+    torch.manual_seed(0)
+    random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy()})
+    features = FeatureBank.load(bank) if bank else FeatureBank(random_rows, torch.randn(BANK_ROWS, 512), None, {})
+    labels = torch.tensor(features.rows["label"].to_numpy(copy=True))
     model = RobustClipForImageClassification.from_backbone(str(default_backbone()), use_text=False)
 
     def loop(step: Callable, dataset: SampleDataset | EmbeddingDataset) -> float:
@@ -280,7 +278,7 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
         print(f"  {name:<20}{value:>8.2f} s an epoch, reference / it {times['reference'] / value:.2f}")
 
 
-def compare_features(rounds: int = 2) -> None:
+def compare_features(rounds: int = 3) -> None:
     """Seconds a picture: CLIP loaded for every batch, and our feature bank, which loads it once."""
     import datasets
 
@@ -332,20 +330,19 @@ def compare_features(rounds: int = 2) -> None:
 def main() -> None:
     """Measure the sections that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    names = ("loss", "step", "epoch", "features")
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"of {', '.join(names)}; all by default")
+    parser.add_argument("sections", nargs="*", metavar="section", help="loss, step, epoch, features; all by default")
     parser.add_argument("--bank", help="feature bank for the epoch, instead of random embeddings")
     arguments = parser.parse_args()
-    if unknown := set(arguments.sections) - set(names):
-        parser.error(f"`section` must be of {', '.join(names)}, got {', '.join(sorted(unknown))}.")
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, load average {os.getloadavg()[0]:.1f}")
     sections = {
         "loss": ("Loss, forward and backward, 1 real : 4 generated", compare_losses),
         "step": (f"Head step with SAM at {BATCH:,}: reference | ours", compare_steps),
         "epoch": ("Epoch from the bank", partial(compare_epochs, arguments.bank)),
         "features": ("Feature extraction", compare_features),
     }
-    for name in arguments.sections or names:
+    if unknown := set(arguments.sections) - set(sections):
+        parser.error(f"`section` must be of {', '.join(sections)}, got {', '.join(sorted(unknown))}.")
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, load average {os.getloadavg()[0]:.1f}")
+    for name in arguments.sections or sections:
         title, compare = sections[name]
         print(f"\n{title}", flush=True)
         print(f"  ({seconds(compare):.0f} s)")
