@@ -18,7 +18,7 @@ from .ablation_report import write_report
 from .ablation_study import RATIOS, Case, Study
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
-from .fit import BASELINES, _git_commit, _merge_sources
+from .fit import BASELINES, git_commit, join_sources
 
 FULL, NO_SAM, BCE = "CVaR + AUC + SAM", "CVaR + AUC", "BCE"
 CVAR_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -68,7 +68,7 @@ def ablate(arguments: AblationArguments, training: RobustTrainingArguments) -> d
     if not arguments.seeds or len(set(arguments.seeds)) < len(arguments.seeds):
         raise ValueError(f"`seeds` must be at least one number, each once, got {arguments.seeds}.")
     bank = FeatureBank.load(arguments.bank)
-    _merge_sources(bank, arguments.merge_sources)
+    join_sources(bank, arguments.merge_sources)
     study = Study(bank, Path(arguments.output) / "fits", training, arguments.folds)
     plan = _Plan(study, arguments.seeds)
     plan.run()
@@ -242,7 +242,7 @@ def _settings(study: Study, arguments: AblationArguments, training: RobustTraini
         "seeds": arguments.seeds,
         "merge_sources": arguments.merge_sources,
         "training": {name: value for name, value in training.to_dict().items() if name in _STATED},
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
 
 

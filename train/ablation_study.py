@@ -31,7 +31,7 @@ from modeling import RobustClipForImageClassification
 from .ablation_figures import HeldOut
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
-from .fit import BASELINES, FitArguments, _new_model, fit_head
+from .fit import BASELINES, FitArguments, fit_head, new_model
 from .landscape import measure_landscape
 from .losses import robust_loss
 from .metrics import source_weights
@@ -206,7 +206,7 @@ class Study:
 
     def _model(self, case: Case) -> RobustClipForImageClassification:
         if case.inputs not in self._models:
-            self._models[case.inputs] = _new_model(self.banks[case.inputs], FitArguments(bank=""))
+            self._models[case.inputs] = new_model(self.banks[case.inputs], FitArguments(bank=""))
         return self._models[case.inputs]
 
     def _fit_head(self, case: Case, seed: int, fold: int) -> dict[str, Tensor]:

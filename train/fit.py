@@ -80,10 +80,10 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
             `merge_sources` names a source that is not in it; or `output_dir` was begun with other settings.
     """
     bank = FeatureBank.load(arguments.bank)
-    _merge_sources(bank, arguments.merge_sources)
+    join_sources(bank, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
-    model = _new_model(bank, arguments)
+    model = new_model(bank, arguments)
     provenance = _provenance(bank, arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     with PartialState().main_process_first():
@@ -125,7 +125,7 @@ def fit_head(
     trainer.train()
 
 
-def _merge_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
+def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
     """Rename sources in place, so that related ones are one source in folds, weights and intervals."""
     names = set(bank.rows["source"])
     for entry in merge_sources:
@@ -135,7 +135,7 @@ def _merge_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
         bank.rows["source"] = bank.rows["source"].replace(part, whole)
 
 
-def _new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
+def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
     """The bank's backbone with a fresh head."""
     backbone = bank.info["backbone"]
     return RobustClipForImageClassification.from_backbone(
@@ -239,11 +239,11 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
         },
         "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "scikit-learn")},
         "python": platform.python_version(),
-        "git_commit": _git_commit(),
+        "git_commit": git_commit(),
     }
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Commit of the code that runs, with a mark if it was changed; `None` outside a repository."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
@@ -293,4 +293,4 @@ def _write_checkpoint(
         write_evaluation(part, evaluation)
 
 
-__all__ = ["FitArguments", "fit", "fit_head"]
+__all__ = ["BASELINES", "FitArguments", "fit", "fit_head", "git_commit", "join_sources", "new_model"]

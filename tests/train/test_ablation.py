@@ -20,7 +20,7 @@ from train.ablation_figures import FIGURES
 from train.ablation_study import Case, Study
 from train.arguments import RobustTrainingArguments
 from train.feature_bank import FeatureBank, _write_shard, write_json
-from train.fit import FitArguments, _new_model, fit_head
+from train.fit import FitArguments, fit_head, new_model
 from train.losses import robust_loss
 from train.trainer import score_embeddings
 
@@ -130,7 +130,7 @@ def test_scores_are_those_of_fit_head_on_the_other_sources(banks, tmp_path):
     made.run([(Case("x"), [3])])
     scores = made.scores(Case("x"), [3])[:, 0]
     bank = FeatureBank.load(banks["image"])
-    model = _new_model(bank, FitArguments(bank=""))
+    model = new_model(bank, FitArguments(bank=""))
     for fold in range(3):
         held_out = made.rows.rows[made.rows.folds == fold]
         rows = np.flatnonzero(~bank.rows["source"].isin(held_out["source"]))
@@ -233,7 +233,7 @@ def test_the_landscape_is_that_of_the_stored_head_on_its_training_rows(banks, tm
     made.run([(case, [0])])
     measured = made.landscape(case, 0, with_grid=False)
     bank = FeatureBank.load(banks["text"])
-    model = _new_model(bank, FitArguments(bank=""))
+    model = new_model(bank, FitArguments(bank=""))
     rows = made.splits[0][0]
     settings = dataclasses.replace(training(tmp_path, seed=0), sam_rho=0.0)
     fit_head(model, bank, rows, settings)
