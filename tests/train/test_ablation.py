@@ -19,7 +19,7 @@ from train.ablation import FULL, NO_SAM, AblationArguments, ablate, recipe_cases
 from train.ablation_figures import FIGURES
 from train.ablation_study import Case, Study
 from train.arguments import RobustTrainingArguments
-from train.feature_bank import FeatureBank, _write_shard, write_json
+from train.feature_bank import FeatureBank, _write_table, write_json
 from train.fit import FitArguments, fit_head, new_model
 from train.losses import robust_loss
 from train.trainer import score_embeddings
@@ -53,12 +53,11 @@ def write_bank(folder, backbone, *, text):
         captions[0] = 0  # no caption
         of_picture = rng.integers(6, size=PICTURES) + 3 * label * (rng.random(PICTURES) < 0.5)
         columns["text_embeds"] = captions[np.repeat(of_picture, VIEWS)]
-    for name, values in columns.items():
-        flat = pa.array(values.astype(np.float32).ravel())
-        table = table.append_column(name, pa.FixedSizeListArray.from_arrays(flat, WIDTH))
     folder.mkdir()
-    _write_shard(folder / "shard-00000-of-00001.arrow", table)
-    info = {"backbone": str(backbone), "shards": 1, "fingerprint": f"tiny {text}", "backbone_sha256": "0"}
+    for name, values in columns.items():
+        np.save(folder / f"{name}.npy", values.astype(np.float32))
+    _write_table(folder / "rows.arrow", table)
+    info = {"backbone": str(backbone), "fingerprint": f"tiny {text}", "backbone_sha256": "0"}
     write_json(folder / "bank.json", info)
     return folder
 
