@@ -12,7 +12,8 @@ class RobustTrainingArguments(TrainingArguments):
 
     Defaults follow the reference (AdamW, lr 1e-3, weight decay 0.01, batch 2048, 32 epochs), with one deviation: the
     learning rate falls once along a cosine to 1e-5. The reference's cosine has a quarter of the training as its half
-    period, so that its rate falls and rises again twice.
+    period, so that its rate falls and rises again twice. It clips no gradients; Trainer's clipping at 1 is left on.
+    `train/recipes/reference.yaml` has its settings as they are.
 
     Raises:
         ValueError: a value is out of its range, or gradient accumulation is asked for.

@@ -8,7 +8,7 @@ import logging
 import platform
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
-from transformers import set_seed
+from transformers import PrinterCallback, set_seed
 
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
@@ -88,7 +88,10 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     with PartialState().main_process_first():
         claim_folder(unfinished / "settings.json", provenance)
-    scores = _held_out_scores(model, bank, arguments, training, unfinished)
+    # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
+    training = replace(training, save_strategy="no", disable_tqdm=True)
+    quiet = replace(training, logging_strategy="no", report_to="none")
+    scores = _held_out_scores(model, bank, arguments, quiet, unfinished)
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows[clean].assign(score=scores["head"][clean])
     calibration = calibrate(
@@ -122,6 +125,7 @@ def fit_head(
         train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
         data_collator=collate_batch,  # type: ignore[arg-type]
     )
+    trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
     trainer.train()
 
 

@@ -1,9 +1,12 @@
 """RobustTrainer against hand-made steps, on tiny models."""
 
 import copy
+import sqlite3
+import warnings
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
@@ -126,6 +129,24 @@ def test_loss_parts_are_logged(tiny_model, tmp_path):
     run = trainer(tiny_model, tmp_path, max_steps=2, logging_strategy="steps", logging_steps=1)
     run.train()
     assert {"loss", "cvar", "cvar_threshold", "auc_loss", "grad_norm"} <= set(run.state.log_history[0])
+
+
+def test_every_loss_part_reaches_tensorboard_and_trackio(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "tensorboard"))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    settings = {"logging_strategy": "steps", "logging_steps": 1, "max_steps": 2, "project": "test"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the reporters' own deprecations
+        trainer(tiny_model, tmp_path / "out", report_to=["tensorboard", "trackio"], **settings).train()
+        found = EventAccumulator(str(tmp_path / "tensorboard"))
+        found.Reload()
+    names = ["loss", "cvar", "cvar_threshold", "auc_loss", "grad_norm", "learning_rate"]
+    assert {f"train/{name}" for name in names} <= set(found.Tags()["scalars"])
+    assert len(found.Scalars("train/cvar_threshold")) == 2
+    (database,) = (tmp_path / "trackio").glob("*.db")
+    with sqlite3.connect(database) as connection:
+        logged = str(connection.execute("SELECT metrics FROM metrics").fetchall())
+    assert all(f"train/{name}" in logged for name in names)
 
 
 def test_a_loss_that_is_not_finite_stops_the_training(tiny_model, tmp_path):
