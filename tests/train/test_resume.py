@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from train import fit as fit_module
 from train.data import DataArguments, load_records
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.fit import FitArguments, fit
@@ -88,6 +89,7 @@ def test_training_that_was_killed_ends_with_the_same_weights(tmp_path):
 BANK_WORKER = """
 import sys
 sys.path.insert(0, ".")
+from train import fit as fit_module
 from train.data import DataArguments, load_records
 from train.feature_bank import build_feature_bank
 
@@ -121,29 +123,42 @@ def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(tmp_path, parqu
     assert not found.rows.duplicated(["record_id", "view"]).any()
 
 
-def test_a_fit_that_was_stopped_goes_on_with_the_fold_that_was_not_done(tmp_path, parquet, backbone, monkeypatch):
-    from train import fit as fit_module
+FIT_WORKER = """
+import sys, time
+sys.path.insert(0, ".")
+from tests.train.test_resume import FIT_SETTINGS
+from tests.train.test_trainer import arguments
+from train import fit as fit_module
 
+bank, output = sys.argv[1:]
+fit_head = fit_module.fit_head
+fit_module.fit_head = lambda *given: (time.sleep(0.5), fit_head(*given))
+fit_module.fit(fit_module.FitArguments(bank=bank, folds=3, head_depth=1), arguments(output, **FIT_SETTINGS))
+"""
+FIT_SETTINGS = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
+
+
+def test_a_fit_that_was_killed_goes_on_with_the_fold_that_was_not_done(tmp_path, parquet, backbone, monkeypatch):
     records = load_records(DataArguments(data=str(parquet)))
     build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=1)
+    script = tmp_path / "worker.py"
+    script.write_text(FIT_WORKER)
+    command = list(map(str, [sys.executable, script, tmp_path / "bank", tmp_path / "killed"]))
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    kept = tmp_path / "killed" / "held-out-scores"
+    while not (kept / "fold-0001.safetensors").is_file():
+        assert process.poll() is None, process.stderr.read().decode()[-3000:]
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert len(list(kept.glob("fold-*.safetensors"))) == 2
+
     fit_arguments = FitArguments(bank=str(tmp_path / "bank"), folds=3, head_depth=1)
-    settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
-    fitted = []
-
-    def fit_head(*arguments):
-        if len(fitted) == 2:
-            raise KeyboardInterrupt
-        fitted.append(arguments)
-        original(*arguments)
-
-    original = fit_module.fit_head
-    monkeypatch.setattr(fit_module, "fit_head", fit_head)
-    with pytest.raises(KeyboardInterrupt):
-        fit(fit_arguments, arguments(tmp_path / "stopped", **settings))
     with pytest.raises(ValueError, match="begun with other settings: arguments was"):
-        fit(fit_arguments, arguments(tmp_path / "stopped", **(settings | {"learning_rate": 1e-3})))
-    monkeypatch.setattr(fit_module, "fit_head", lambda *given: (fitted.append(given), original(*given)))
-    found = fit(fit_arguments, arguments(tmp_path / "stopped", **settings))
-    assert len(fitted) == 2 + 1 + 1  # the third fold, and the head that ships
-    assert found == fit(fit_arguments, arguments(tmp_path / "whole", **settings))
-    assert not (tmp_path / "stopped" / "held-out-scores").exists()
+        fit(fit_arguments, arguments(tmp_path / "killed", **(FIT_SETTINGS | {"learning_rate": 1e-3})))
+    fitted, fit_head = [], fit_module.fit_head
+    monkeypatch.setattr(fit_module, "fit_head", lambda *given: (fitted.append(given), fit_head(*given)))
+    found = fit(fit_arguments, arguments(tmp_path / "killed", **FIT_SETTINGS))
+    assert len(fitted) == 1 + 1  # the third fold, and the head that ships
+    assert found == fit(fit_arguments, arguments(tmp_path / "whole", **FIT_SETTINGS))
+    assert not kept.exists()

@@ -217,6 +217,19 @@ def test_the_radius_can_be_relative_to_the_weights(tiny_model, tmp_path):
     assert not torch.equal(*results)
 
 
+def test_a_step_in_bfloat16_is_close_to_one_in_float32(tiny_model, tmp_path):
+    moved = []
+    for bf16 in (False, True):
+        model = copy.deepcopy(tiny_model)
+        start = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
+        settings = {"optim": "sgd", "learning_rate": 0.1, "lr_scheduler_type": "constant", "lr_scheduler_kwargs": {}}
+        trainer(model, tmp_path, bf16=bf16, **settings).train()
+        assert all(p.dtype == torch.float32 for p in model.parameters())
+        moved.append(torch.cat([(p.detach() - start[n]).flatten() for n, p in model.named_parameters() if n in start]))
+    assert not torch.equal(*moved)
+    assert torch.cosine_similarity(*moved, dim=0) > 0.99
+
+
 def test_batches_keep_both_classes_where_asked(tiny_model, tmp_path):
     labels = torch.ones(400, dtype=torch.long)
     labels[:8] = 0
