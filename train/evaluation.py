@@ -13,7 +13,19 @@ from modeling import RobustClipForImageClassification
 from modeling.checkpoints import resolve_checkpoint
 
 from .feature_bank import FeatureBank, weights_fingerprint, write_json
-from .metrics import Statistic, bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
+from .metrics import (
+    Statistic,
+    average_precision,
+    bootstrap_interval,
+    brier_score,
+    equal_error_rate,
+    expected_calibration_error,
+    reliability,
+    roc_auc,
+    source_weights,
+    tpr_at_fpr,
+    wilson_interval,
+)
 from .trainer import score_embeddings
 
 DRAWS = 1000
@@ -21,16 +33,17 @@ _CLASSES = ("real", "generated")
 
 
 def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_threshold: float) -> dict:
-    """Measure ranking and verdicts, overall, per source and per generator.
+    """Measure ranking, calibration and verdicts, overall, per source, generator and style.
 
     Args:
-        rows: one row a picture: label (0 = real, 1 = generated), source, generator, score (raw) and probability.
+        rows: one row a picture: label (0 = real, 1 = generated), source, generator, style, score (raw), probability.
         real_threshold: "real" at or below this probability.
         generated_threshold: "generated" at or above it.
 
     Returns:
         A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources for whole sets, Wilson's for one
-        source. A figure that needs both classes is `None` where one is missing.
+        source. A figure that needs both classes is `None` where one is missing. `weighted` figures give every source
+        of a class the same weight and each class half, as the calibration does.
 
     Raises:
         ValueError: no rows, or scores that are not finite.
@@ -41,17 +54,35 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
     verdicts = _verdicts(rows["probability"].to_numpy(), real_threshold, generated_threshold)
     rows = rows.assign(verdict=verdicts)
+    equal = source_weights(rows["label"], rows["source"])
+    answered = rows["verdict"] != "uncertain"
+    right = rows["verdict"] == np.where(rows["label"] == 1, "generated", "real")
     return {
         "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
         "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(_CLASSES)},
         "auc": _with_interval(rows, roc_auc),
-        "auc_sources_weighted_equally": _with_interval(rows, roc_auc, source_weights(rows["label"], rows["source"])),
+        "auc_sources_weighted_equally": _with_interval(rows, roc_auc, equal),
+        "average_precision": _with_interval(rows, average_precision),
         "tpr_at_1_percent_fpr": _with_interval(rows, partial(tpr_at_fpr, fpr=0.01)),
         "tpr_at_5_percent_fpr": _with_interval(rows, partial(tpr_at_fpr, fpr=0.05)),
+        "oracle_equal_error_rate": _with_interval(rows, equal_error_rate),
+        "weighted_brier_score": _with_interval(rows, brier_score, equal, column="probability"),
+        "weighted_expected_calibration_error": _with_interval(
+            rows, expected_calibration_error, equal, column="probability"
+        ),
+        "weighted_reliability": reliability(rows["label"], rows["probability"], equal),
         "thresholds": {"real": real_threshold, "generated": generated_threshold},
+        "weighted_share_answered": _with_interval(rows.assign(value=answered), _mean, equal, column="value"),
+        "weighted_share_right_of_answered": _with_interval(
+            rows.assign(value=right.where(answered)), _mean, equal, column="value"
+        ),
+        "weighted_balanced_accuracy_of_flagging": _with_interval(
+            rows.assign(value=(rows["verdict"] == "generated") == (rows["label"] == 1)), _mean, equal, column="value"
+        ),
         "verdicts": {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(_CLASSES)},
         "by_source": _by_source(rows),
         "by_generator": _by_generator(rows),
+        "by_style": _by_style(rows),
     }
 
 
@@ -113,9 +144,19 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
     return figures
 
 
-def _with_interval(rows: pd.DataFrame, statistic: Statistic, weights: NDArray | None = None) -> dict | None:
-    """Value and bootstrap interval, or `None` where it is not defined."""
-    labels, scores, sources = (rows[name].to_numpy() for name in ("label", "score", "source"))
+def _mean(_labels: NDArray, values: NDArray, weights: NDArray) -> float:
+    """Weighted mean of the values that are not NaN."""
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weights[known])) if weights[known].any() else float("nan")
+
+
+def _with_interval(
+    rows: pd.DataFrame, statistic: Statistic, weights: NDArray | None = None, column: str = "score"
+) -> dict | None:
+    """Value and bootstrap interval, or `None` where it is not defined or a class is missing."""
+    if rows["label"].nunique() < 2:
+        return None
+    labels, sources, scores = rows["label"].to_numpy(), rows["source"].to_numpy(), rows[column].to_numpy(dtype=float)
     weights = np.ones(len(rows)) if weights is None else weights
     value = statistic(labels, scores, weights)
     if np.isnan(value):
@@ -189,6 +230,16 @@ def _by_generator(rows: pd.DataFrame) -> list[dict]:
             }
         )
     return sorted(table, key=lambda row: -row["pictures"])
+
+
+def _by_style(rows: pd.DataFrame) -> list[dict]:
+    """Verdict shares of every style and class, largest first."""
+    table = []
+    for style, label in rows[["style", "label"]].drop_duplicates().itertuples(index=False):
+        group = rows[(rows["style"] == style) & (rows["label"] == label)]
+        shares = {verdict: float((group["verdict"] == verdict).mean()) for verdict in (*_CLASSES, "uncertain")}
+        table.append({"style": style, "class": _CLASSES[label], "pictures": len(group), **shares})
+    return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["style"]))
 
 
 def _rounded(value: Any) -> Any:

@@ -26,8 +26,69 @@ def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None =
     return float(found.max()) if found.size else float("nan")
 
 
+def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Mean precision over the generated pictures in falling order of score; NaN without both classes."""
+    flagged, found = _cumulated(labels, scores, weights)
+    if not (flagged[-1] and found[-1]):
+        return float("nan")
+    weighed = flagged + found
+    precision = np.divide(found, weighed, out=np.ones_like(found), where=weighed > 0)
+    return float(np.sum(np.diff(found) * precision[1:]) / found[-1])
+
+
+def equal_error_rate(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Where the share of real pictures flagged equals that of generated ones missed; NaN without both classes.
+
+    Found by choosing the threshold on these very labels: an oracle's figure, for comparison with other work only.
+    """
+    false_positive, true_positive = _roc(labels, scores, weights)
+    return float(np.interp(0, false_positive + true_positive - 1, false_positive))
+
+
+def brier_score(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Mean squared difference between P(generated) and what is; 0.25 for a constant 0.5."""
+    weights = None if weights is None else np.asarray(weights, dtype=np.float64)
+    return float(np.average((np.asarray(probabilities) - np.asarray(labels)) ** 2, weights=weights))
+
+
+def reliability(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> list[dict]:
+    """What a reliability diagram shows: for each tenth of [0, 1] that is not empty, said and true share.
+
+    Returns:
+        Dictionaries of `pictures`, `weight` (share of all), `mean_probability` and `share_generated`.
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities)
+    weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
+    tenths = np.minimum((probabilities * 10).astype(int), 9)
+    table = []
+    for tenth in np.unique(tenths[weights > 0]):
+        rows = (tenths == tenth) & (weights > 0)
+        table.append(
+            {
+                "pictures": int(rows.sum()),
+                "weight": float(weights[rows].sum() / weights.sum()),
+                "mean_probability": float(np.average(probabilities[rows], weights=weights[rows])),
+                "share_generated": float(np.average(labels[rows], weights=weights[rows])),
+            }
+        )
+    return table
+
+
+def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
+    """Mean distance between said and true share over the tenths of `reliability`, by weight."""
+    table = reliability(labels, probabilities, weights)
+    return float(sum(row["weight"] * abs(row["mean_probability"] - row["share_generated"]) for row in table))
+
+
 def _roc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[NDArray, NDArray]:
-    """False and true positive rates (K,) of every threshold from above the highest score down.
+    """False and true positive rates (K,) of every threshold from above the highest score down."""
+    flagged, found = _cumulated(labels, scores, weights)
+    with np.errstate(invalid="ignore"):  # a class without weight gives 0 / 0
+        return flagged / flagged[-1], found / found[-1]
+
+
+def _cumulated(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tuple[NDArray, NDArray]:
+    """Weight of real and of generated pictures (K,) at or above every threshold, from above the highest score down.
 
     Written out because a report takes tens of thousands of resamples: 18 times as fast as scikit-learn's
     `roc_auc_score` on 2,803 pictures, and equal to it (tested).
@@ -37,9 +98,8 @@ def _roc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) -> tup
     positive = np.asarray(labels)[order] == 1
     weight = np.ones(len(scores)) if weights is None else np.asarray(weights, dtype=np.float64)[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)
-    found, flagged = np.cumsum(weight * positive)[last_of_ties], np.cumsum(weight * ~positive)[last_of_ties]
-    with np.errstate(invalid="ignore"):  # a class without weight gives 0 / 0
-        return np.append(0.0, flagged) / flagged[-1], np.append(0.0, found) / found[-1]
+    flagged, found = (np.append(0.0, np.cumsum(weight * is_class)[last_of_ties]) for is_class in (~positive, positive))
+    return flagged, found
 
 
 def source_weights(labels: ArrayLike, sources: ArrayLike) -> NDArray[np.float64]:
@@ -110,4 +170,16 @@ def wilson_interval(successes: int, total: int) -> list[float]:
     return [float(max(0.0, centre - half)), float(min(1.0, centre + half))]
 
 
-__all__ = ["Statistic", "bootstrap_interval", "roc_auc", "source_weights", "tpr_at_fpr", "wilson_interval"]
+__all__ = [
+    "Statistic",
+    "average_precision",
+    "bootstrap_interval",
+    "brier_score",
+    "equal_error_rate",
+    "expected_calibration_error",
+    "reliability",
+    "roc_auc",
+    "source_weights",
+    "tpr_at_fpr",
+    "wilson_interval",
+]

@@ -6,11 +6,22 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
-from sklearn.metrics import roc_auc_score, roc_curve
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 from train.calibration import calibrate
 from train.evaluation import compare_scores, evaluate_scores, write_evaluation
-from train.metrics import bootstrap_interval, roc_auc, source_weights, tpr_at_fpr, wilson_interval
+from train.metrics import (
+    average_precision,
+    bootstrap_interval,
+    brier_score,
+    equal_error_rate,
+    expected_calibration_error,
+    reliability,
+    roc_auc,
+    source_weights,
+    tpr_at_fpr,
+    wilson_interval,
+)
 
 
 def scored(rows=400, shift=1.5, seed=0):
@@ -35,6 +46,8 @@ def test_roc_figures_equal_scikit_learns(decimals, weighted):
     scores = scores.round(decimals)
     weights = np.random.default_rng(1).integers(3, size=len(labels)) if weighted else None
     assert roc_auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+    expected = average_precision_score(labels, scores, sample_weight=weights)
+    assert average_precision(labels, scores, weights) == pytest.approx(expected)
     flagged, found, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
     for fpr in (0.0, 0.01, 0.05, 0.3, 1.0):
         assert tpr_at_fpr(labels, scores, weights, fpr=fpr) == pytest.approx(found[flagged <= fpr].max())
@@ -44,6 +57,8 @@ def test_roc_figures_equal_scikit_learns(decimals, weighted):
 def test_metrics_of_one_class_are_not_defined(labels):
     assert np.isnan(roc_auc(labels, [0.2, 0.3]))
     assert np.isnan(tpr_at_fpr(labels, [0.2, 0.3], fpr=0.1))
+    assert np.isnan(average_precision(labels, [0.2, 0.3]))
+    assert np.isnan(equal_error_rate(labels, [0.2, 0.3]))
 
 
 def test_a_class_that_weighs_nothing_is_missing():
@@ -57,6 +72,38 @@ def test_tpr_at_fpr_counts_by_hand():
     assert tpr_at_fpr(labels, scores, fpr=0.0) == 0.5  # above 9: two of four
     assert tpr_at_fpr(labels, scores, fpr=0.1) == 0.75  # one real flagged: above 8
     assert tpr_at_fpr(labels, scores, fpr=0.09) == 0.5
+
+
+def test_the_equal_error_rate_lies_where_both_errors_meet():
+    labels, scores, _ = scored(rows=4000)
+    rate = equal_error_rate(labels, scores)
+    threshold = np.quantile(scores[labels == 0], 1 - rate)
+    assert (scores[labels == 1] < threshold).mean() == pytest.approx(rate, abs=2e-3)
+    assert equal_error_rate(1 - labels, scores) == pytest.approx(1 - rate, abs=2e-3)
+    assert equal_error_rate([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0]) == 0
+    assert equal_error_rate([0, 1], [1.0, 1.0]) == 0.5
+
+
+def test_the_brier_score_equals_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, probabilities, weights = rng.integers(2, size=50), rng.random(50), rng.random(50)
+    expected = brier_score_loss(labels, probabilities, sample_weight=weights)
+    assert brier_score(labels, probabilities, weights) == pytest.approx(expected)
+
+
+def test_calibration_error_counts_by_hand():
+    labels, probabilities = [0, 1, 1, 1, 0, 1], [0.12, 0.18, 1.0, 0.95, 0.9, 0.55]
+    table = reliability(labels, probabilities)
+    assert [row["pictures"] for row in table] == [2, 1, 3]
+    assert table[0]["mean_probability"] == pytest.approx(0.15)
+    assert table[0]["share_generated"] == 0.5
+    expected = (2 * abs(0.15 - 0.5) + abs(0.55 - 1) + 3 * abs(0.95 - 2 / 3)) / 6
+    assert expected_calibration_error(labels, probabilities) == pytest.approx(expected)
+    doubled = expected_calibration_error(labels * 2, probabilities * 2)
+    assert expected_calibration_error(labels, probabilities, [2] * 6) == pytest.approx(doubled)
+    rng = np.random.default_rng(0)
+    said = rng.random(100_000)
+    assert expected_calibration_error((rng.random(100_000) < said).astype(int), said) < 0.01
 
 
 def test_source_weights_give_sources_and_classes_equal_totals():
@@ -159,7 +206,14 @@ def frame(labels, scores, sources):
     generator = np.where(labels == 1, "G", "")
     probability = 1 / (1 + np.exp(-scores))
     return pd.DataFrame(
-        {"label": labels, "score": scores, "source": sources, "generator": generator, "probability": probability}
+        {
+            "label": labels,
+            "score": scores,
+            "source": sources,
+            "generator": generator,
+            "style": "photoreal",
+            "probability": probability,
+        }
     )
 
 
@@ -173,6 +227,11 @@ def test_evaluation_counts_verdicts_by_class_source_and_generator():
     assert [row["source"] for row in report["by_source"]] == ["c", "a", "b"]
     assert report["by_generator"][0]["found"] == 0.5
     assert report["auc"]["value"] == pytest.approx(4 / 6)
+    assert [(row["class"], row["uncertain"]) for row in report["by_style"]] == [("generated", 0.5), ("real", 1 / 3)]
+    # Real sources a (one right, one uncertain) and b (wrong) weigh the same, and so do the classes.
+    assert report["weighted_share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
+    assert report["weighted_share_right_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
+    assert report["weighted_balanced_accuracy_of_flagging"]["value"] == pytest.approx((0.5 + 0.5) / 2)
 
 
 def test_evaluation_of_one_class_says_none():
@@ -181,6 +240,7 @@ def test_evaluation_of_one_class_says_none():
         frame(labels, scores, sources).query("label == 0"), real_threshold=0.2, generated_threshold=0.8
     )
     assert report["auc"] is None
+    assert report["weighted_brier_score"] is None
     assert report["verdicts"]["generated"] is None
 
 
