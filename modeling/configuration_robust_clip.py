@@ -37,7 +37,8 @@ class RobustClipConfig(PreTrainedConfig):
         calibration_scale: `scale` > 0 in P(generated) = sigmoid(scale * score + bias). 1 = not calibrated.
         calibration_bias: `bias` of the same formula. 0 = not calibrated.
         real_threshold: verdict "real" when P(generated) <= this. In [0, 1], not above `generated_threshold`.
-        generated_threshold: verdict "generated" when P(generated) >= this; between the two it is "uncertain".
+        generated_threshold: verdict "generated" when P(generated) >= this; between the two it is "uncertain". Above
+            1 it is never "generated".
         operating_point: what was measured at these thresholds: false-positive rate, counts, data. For the reader.
         backbone_name: where the backbone's weights came from, a Hub id or another name.
         backbone_revision: which revision of it.
@@ -95,10 +96,10 @@ class RobustClipConfig(PreTrainedConfig):
         """Checked by `@strict` at construction."""
         if not self.calibration_scale > 0:
             raise ValueError(f"`calibration_scale` must be above 0, got {self.calibration_scale}.")
-        if not 0 <= self.real_threshold <= self.generated_threshold <= 1:
+        if not (0 <= self.real_threshold <= 1 and self.real_threshold <= self.generated_threshold):
             raise ValueError(
-                "Thresholds must satisfy 0 <= `real_threshold` <= `generated_threshold` <= 1, got "
-                f"{self.real_threshold} and {self.generated_threshold}."
+                "Thresholds must satisfy 0 <= `real_threshold` <= 1 and `real_threshold` <= `generated_threshold`, "
+                f"got {self.real_threshold} and {self.generated_threshold}."
             )
 
 

@@ -1,4 +1,7 @@
-"""`python -m train <command>`: features, fit, evaluate, ablate. Each takes flags or one YAML file, and has --help."""
+"""`python -m train <command>`: features, fit, evaluate, calibrate, ablate, card.
+
+Each takes flags or one YAML file, and has --help.
+"""
 
 import argparse
 import json
@@ -14,10 +17,12 @@ from transformers import HfArgumentParser
 
 from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
+from .card import CardArguments, update_documents
 from .data import DataArguments, load_records
 from .evaluation import evaluate_checkpoint, write_evaluation
 from .feature_bank import FeatureBank, build_feature_bank
 from .fit import FitArguments, fit
+from .operating_point import CalibrateArguments, calibrate_checkpoint, describe
 
 
 @dataclass
@@ -122,7 +127,29 @@ def _yaml_flags(path: Path) -> list[str]:
     return flags
 
 
-COMMANDS = {"features": _features, "fit": _fit, "evaluate": _evaluate, "ablate": _ablate}
+def _calibrate(arguments: list[str]) -> None:
+    (calibrate_arguments,) = _parse((CalibrateArguments,), "calibrate", arguments)
+    point, unreadable = calibrate_checkpoint(calibrate_arguments)
+    print(describe(point))
+    for detection in unreadable:
+        print(f"left out: {detection.error}")
+    print(f"written: {calibrate_arguments.output}")
+
+
+def _card(arguments: list[str]) -> None:
+    (card_arguments,) = _parse((CardArguments,), "card", arguments)
+    update_documents(card_arguments)
+    print(f"written: {', '.join(card_arguments.documents)}")
+
+
+COMMANDS = {
+    "features": _features,
+    "fit": _fit,
+    "evaluate": _evaluate,
+    "calibrate": _calibrate,
+    "ablate": _ablate,
+    "card": _card,
+}
 
 
 def main() -> None:

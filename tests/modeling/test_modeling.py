@@ -158,7 +158,7 @@ def test_reset_head_depends_on_the_seed_only(tiny_model):
         ({"head_width": 0}, "head_width"),
         ({"calibration_scale": 0.0}, "calibration_scale"),
         ({"real_threshold": 0.8, "generated_threshold": 0.4}, "Thresholds"),
-        ({"generated_threshold": 1.5}, "Thresholds"),
+        ({"real_threshold": 1.5, "generated_threshold": 1.6}, "Thresholds"),
     ],
 )
 def test_the_configuration_refuses_values_out_of_range(tiny_config, fields, message):
