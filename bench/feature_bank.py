@@ -1,0 +1,65 @@
+"""Views a second of `python -m train features` beside the bare backbone on ready tensors, in the same run.
+
+    python bench/feature_bank.py
+
+Opening, delivering and preparing pictures must hide behind the backbone: the target is 90 % of its throughput. About
+four minutes on two cores. Both take turns (A B A B), so that a drifting machine slows both.
+"""
+
+import logging
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import datasets
+import torch
+
+from modeling import RobustClipModel
+from modeling.checkpoints import default_backbone
+from train.feature_bank import build_feature_bank
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+TURNS = 3
+RECORDS, VIEWS, BATCH = 64, 3, 16
+
+
+def main() -> None:
+    """Measure and print."""
+    logging.disable(logging.WARNING)
+    datasets.disable_progress_bars()
+    files = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".webp"))
+    contents = [files[index % len(files)].read_bytes() for index in range(RECORDS)]
+    records = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": content, "path": None} for content in contents],
+            "text": [None] * RECORDS,
+            "label": [index % 2 for index in range(RECORDS)],
+            "generator": [""] * RECORDS,
+            "source": [str(index) for index in range(RECORDS)],
+            "style": [""] * RECORDS,
+            "record_id": [str(index) for index in range(RECORDS)],
+        }
+    )
+    model = RobustClipModel.from_backbone(str(default_backbone())).eval()
+    pixels = torch.randn(BATCH, 3, 224, 224)
+    bank_rates, bare_rates = [], []
+    with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
+        model(pixel_values=pixels)
+        for turn in range(TURNS):
+            start = time.perf_counter()
+            bank = build_feature_bank(records, Path(folder) / str(turn), views=VIEWS, batch_size=BATCH)
+            bank_rates.append(len(bank) / (time.perf_counter() - start))
+            start = time.perf_counter()
+            for _ in range(RECORDS * VIEWS // BATCH):
+                model(pixel_values=pixels)
+            bare_rates.append(RECORDS * VIEWS / (time.perf_counter() - start))
+    ratio = statistics.median(a / b for a, b in zip(bank_rates, bare_rates, strict=True))
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}, {RECORDS} pictures x {VIEWS} views a turn")
+    print(f"feature bank:  {statistics.median(bank_rates):.2f} views/s, loading the backbone included")
+    print(f"bare backbone: {statistics.median(bare_rates):.2f} views/s on ready tensors")
+    print(f"feature bank / bare backbone: {ratio:.3f} (target: 0.90)")
+
+
+if __name__ == "__main__":
+    main()
