@@ -22,7 +22,7 @@ WORDS = {
     "uncertain": "Uncertain: this picture could be either",
 }
 INTRODUCTION = """# Photograph or AI-generated?
-Upload, paste or take a picture. The file is judged by its pixels alone and deleted afterwards."""
+Upload, paste or take a picture. Your file is deleted within 20 minutes."""
 
 
 def describe(detection: Detection, operating_point: dict | None) -> str:
@@ -30,28 +30,43 @@ def describe(detection: Detection, operating_point: dict | None) -> str:
     percent = 100 * (detection.probability or 0.0)
     lines = [
         f"## {WORDS[str(detection.verdict)]}",
-        f"Probability that it is AI-generated: **{percent:.0f} %** "
-        f"(called real up to {100 * (detection.real_threshold or 0):.0f} %, "
-        f"generated from {100 * (detection.generated_threshold or 0):.0f} %).",
-        "The answer rests on how the picture as a whole looks to a CLIP network, compared with photographs and "
-        "generated pictures from a few dozen sources; no metadata is read.",
+        f"If half of all pictures were AI-generated, the chance that this one is would be **{percent:.1f} %** "
+        f"({_range(detection)}).",
+        "The answer compares how the whole picture looks with the real and generated pictures that this detector was "
+        "trained on. It does not look for watermarks or read camera data.",
         _limits(operating_point),
     ]
     if detection.probability_without_caption is not None:
-        lines.append(f"Without the caption it would be {100 * detection.probability_without_caption:.0f} %.")
+        lines.append(f"Without the caption it would be {100 * detection.probability_without_caption:.1f} %.")
     return "\n\n".join(lines)
+
+
+def _range(detection: Detection) -> str:
+    """Where the verdicts begin."""
+    real, generated = detection.real_threshold or 0.0, detection.generated_threshold or 0.0
+    never = generated > 1  # set on too few photographs to promise a rate of false alarms
+    called = "never called generated" if never else f"called generated from {100 * generated:.1f} %"
+    return f"called real up to {100 * real:.1f} %, {called}"
 
 
 def _limits(operating_point: dict | None) -> str:
     """One sentence on how often it is wrong, from the checkpoint's own measurement."""
     caution = "it may be wrong about a picture of another kind: never use it as the only evidence."
-    if not operating_point:
+    names = ("false_positive_rate", "true_positive_rate", "false_negative_rate")
+    operating_point = operating_point or {}
+    if "false_positive_rate_bound_95" in operating_point:
+        return (
+            f"Its threshold was set on {operating_point['measured_on']}, so that at most "
+            f"{100 * operating_point['target_fpr']:g} in 100 such photographs are called generated. How many "
+            f"generated pictures it finds with this threshold was not measured; {caution}"
+        )
+    if not all(name in operating_point for name in names):
         return f"How often this checkpoint errs was not measured; {caution}"
-    false_alarms = operating_point["false_positive_rate"]["value"]
-    found = operating_point["true_positive_rate"]["value"]
+    false_alarms, found, missed = (100 * operating_point[name]["value"] for name in names)
     return (
-        f"On sources that it had never seen it called {100 * false_alarms:.0f} in 100 real pictures generated and "
-        f"found {100 * found:.0f} in 100 generated ones; {caution}"
+        f"From sources that it had never seen, it called {false_alarms:.0f} of 100 real pictures generated; of 100 "
+        f"generated ones it called {found:.0f} generated and {missed:.0f} real, and was uncertain about the rest; "
+        f"{caution}"
     )
 
 
@@ -88,7 +103,7 @@ def build_demo(detector: Detector) -> gr.Blocks:
                     label="Caption (optional)", visible=detector.reads_captions, elem_id="caption", max_length=1000
                 )
                 button = gr.Button("Check", variant="primary", elem_id="check")
-                gr.Examples(EXAMPLES, inputs=[image], label="Examples")
+                gr.Examples(EXAMPLES, inputs=[image], label="Examples to try (they do not show how often it is right)")
             with gr.Column():
                 answer = gr.Markdown("The answer appears here.", elem_id="answer")
                 with gr.Accordion("Details", open=False):

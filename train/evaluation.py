@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import resolve_checkpoint
 
+from .calibration import calibrate
 from .feature_bank import FeatureBank, weights_fingerprint, write_json
 from .metrics import (
     Statistic,
@@ -172,6 +173,31 @@ def _verdicts(probability: NDArray, real_threshold: float, generated_threshold: 
     )
 
 
+def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: float, target_fnr: float) -> dict:
+    """Verdict shares of each class where calibration and thresholds never saw the picture's source either.
+
+    The shipped thresholds are set on all held-out scores, so that the shares at them are those that were aimed at.
+    Here each fold gets the thresholds that the scores of the other folds give: what to expect of a new source.
+
+    Args:
+        rows: one row a picture: label, source, score (from a fit without its fold).
+        fold: (N,) number of each picture's fold; sources lie in one fold each.
+        target_fpr: as for `calibrate`.
+        target_fnr: as for `calibrate`.
+    """
+    verdicts = np.empty(len(rows), dtype=object)
+    for number in np.unique(fold):
+        held_out = fold == number
+        others = rows[~held_out]
+        calibration = calibrate(
+            others["label"], others["score"], others["source"], target_fpr=target_fpr, target_fnr=target_fnr
+        )
+        probability = calibration.probability(rows[held_out]["score"])
+        verdicts[held_out] = _verdicts(probability, calibration.real_threshold, calibration.generated_threshold)
+    rows = rows.assign(verdict=verdicts)
+    return {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(_CLASSES)}
+
+
 def _verdict_shares(rows: pd.DataFrame) -> dict | None:
     """Share of each verdict among rows of one class, with intervals; also with every source weighing the same."""
     if rows.empty:
@@ -252,4 +278,4 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-__all__ = ["compare_scores", "evaluate_checkpoint", "evaluate_scores", "write_evaluation"]
+__all__ = ["compare_scores", "evaluate_checkpoint", "evaluate_scores", "verdicts_by_other_sources", "write_evaluation"]

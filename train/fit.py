@@ -31,7 +31,7 @@ from modeling.default_backbone import HUB_ID, HUB_REVISION
 
 from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate
-from .evaluation import compare_scores, evaluate_scores, write_evaluation
+from .evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, claim_folder
 from .metrics import source_weights
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
@@ -55,8 +55,12 @@ class FitArguments:
         default_factory=list,
         metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
     )
-    target_fpr: float = field(default=0.03, metadata={"help": "Share of real pictures that may be called generated."})
-    target_fnr: float = field(default=0.10, metadata={"help": "Share of generated pictures that may be called real."})
+    target_fpr: float = field(
+        default=0.03, metadata={"help": "Share of real pictures that may be called generated, sources alike."}
+    )
+    target_fnr: float = field(
+        default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
+    )
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
     head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
     head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
@@ -83,21 +87,26 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     join_sources(bank, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
+    fold = _folds(bank, arguments)
     model = new_model(bank, arguments)
     provenance = _provenance(bank, arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     with PartialState().main_process_first():
-        claim_folder(unfinished / "settings.json", provenance)
+        # Not the commit: a change elsewhere in the code need not cost the folds that are done.
+        claim_folder(unfinished / "settings.json", {k: v for k, v in provenance.items() if k != "git_commit"})
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     training = replace(training, save_strategy="no", disable_tqdm=True)
     quiet = replace(training, logging_strategy="no", report_to="none")
-    scores = _held_out_scores(model, bank, arguments, quiet, unfinished)
+    scores = _held_out_scores(model, bank, fold, quiet, unfinished)
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows[clean].assign(score=scores["head"][clean])
     calibration = calibrate(
         rows["label"], rows["score"], rows["source"], target_fpr=arguments.target_fpr, target_fnr=arguments.target_fnr
     )
     evaluation = _evaluate(bank, scores["head"], calibration, arguments) | {
+        "verdicts_by_other_sources": verdicts_by_other_sources(
+            rows, fold[clean], target_fpr=arguments.target_fpr, target_fnr=arguments.target_fnr
+        ),
         "baselines": {
             name: {"C": inverse_penalty} | compare_scores(rows, scores[name][clean])
             for name, (inverse_penalty, _) in BASELINES.items()
@@ -151,10 +160,29 @@ def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageC
     )
 
 
+def _folds(bank: FeatureBank, arguments: FitArguments) -> np.ndarray:
+    """Number of the fold that holds each row out, (N,): whole sources, and each class left in every other fold.
+
+    Raises:
+        ValueError: leaving a fold out takes a class away.
+    """
+    sources, labels = bank.rows["source"].to_numpy(), bank.rows["label"].to_numpy()
+    folds = arguments.folds or len(np.unique(sources))
+    fold = np.empty(len(bank), dtype=np.int64)
+    for number, (train_rows, held_out) in enumerate(GroupKFold(n_splits=folds).split(sources, groups=sources)):
+        if len(np.unique(labels[train_rows])) < 2:
+            raise ValueError(
+                f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
+                "at least two folds."
+            )
+        fold[held_out] = number
+    return fold
+
+
 def _held_out_scores(
     model: RobustClipForImageClassification,
     bank: FeatureBank,
-    arguments: FitArguments,
+    fold: np.ndarray,
     training: RobustTrainingArguments,
     unfinished: Path,
 ) -> dict[str, np.ndarray]:
@@ -162,18 +190,10 @@ def _held_out_scores(
 
     Each fold's scores are kept in `unfinished`, so that an interrupted run goes on with the next fold.
     """
-    sources = bank.rows["source"].to_numpy()
-    labels = bank.rows["label"].to_numpy()
-    folds = arguments.folds or len(np.unique(sources))
-    splits = GroupKFold(n_splits=folds).split(sources, groups=sources)
     scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
-    for fold, (train_rows, held_out) in enumerate(tqdm(splits, total=folds, desc="held-out sources", unit="fit")):
-        if len(np.unique(labels[train_rows])) < 2:
-            raise ValueError(
-                f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
-                "at least two folds."
-            )
-        path = unfinished / f"fold-{fold:04d}.safetensors"
+    for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
+        train_rows, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        path = unfinished / f"fold-{number:04d}.safetensors"
         if path.is_file():
             found = load_numpy(path)
         else:
@@ -216,7 +236,7 @@ def _evaluate(bank: FeatureBank, scores: np.ndarray, calibration: Calibration, a
     }
     delivered = rows[rows["view"] > 0]
     evaluation = {
-        "protocol": f"{'one source' if arguments.folds == 0 else f'{arguments.folds} groups of sources'} held out",
+        "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
         **evaluate_scores(rows[rows["view"] == 0], **thresholds),
@@ -274,8 +294,9 @@ def _write_checkpoint(
         "target_fpr": arguments.target_fpr,
         "target_fnr": arguments.target_fnr,
         "measured_on": evaluation["protocol"],
-        "false_positive_rate": evaluation["verdicts"]["real"]["generated"],
-        "true_positive_rate": evaluation["verdicts"]["generated"]["generated"],
+        "false_positive_rate": evaluation["verdicts_by_other_sources"]["real"]["generated"],
+        "true_positive_rate": evaluation["verdicts_by_other_sources"]["generated"]["generated"],
+        "false_negative_rate": evaluation["verdicts_by_other_sources"]["generated"]["real"],
     }
     backbone = bank.info["backbone"]
     config.backbone_name = HUB_ID if backbone == "default" else backbone

@@ -127,13 +127,7 @@ def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None
     config = detector.model.config
     config.generated_threshold = point.threshold
     config.real_threshold = min(config.real_threshold, point.threshold)
-    config.operating_point = {
-        "target_fpr": point.target_fpr,
-        "measured_on": f"{point.photographs} photographs of the user's own",
-        "false_positive_rate": point.flagged / point.photographs,
-        "expected_false_positive_rate": point.expected_fpr,
-        "false_positive_rate_bound_95": point.fpr_bound_95,
-    }
+    config.operating_point = as_field(point)
     staging = output.with_name(f".{output.name}.partial")
     shutil.rmtree(staging, ignore_errors=True)
     detector.model.save_pretrained(staging)
@@ -141,6 +135,16 @@ def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None
     if detector.tokenizer is not None:
         detector.tokenizer.save_pretrained(staging)
     staging.rename(output)
+
+
+def as_field(point: OperatingPoint) -> dict:
+    """What the configuration's `operating_point` says of it."""
+    return {
+        "target_fpr": point.target_fpr,
+        "measured_on": f"{point.photographs} photographs of the user's own",
+        "expected_false_positive_rate": point.expected_fpr,
+        "false_positive_rate_bound_95": point.fpr_bound_95,
+    }
 
 
 def describe(point: OperatingPoint) -> str:
@@ -163,4 +167,11 @@ def describe(point: OperatingPoint) -> str:
     )
 
 
-__all__ = ["CalibrateArguments", "OperatingPoint", "calibrate_checkpoint", "conformal_operating_point", "describe"]
+__all__ = [
+    "CalibrateArguments",
+    "OperatingPoint",
+    "as_field",
+    "calibrate_checkpoint",
+    "conformal_operating_point",
+    "describe",
+]

@@ -82,7 +82,7 @@ def check(page, file):
 def test_an_uploaded_picture_gets_the_right_verdict(page, page_url, name, words):
     check(page, ROOT / "examples" / name)
     page.wait_for_function(
-        "document.querySelector('#answer')?.innerText.match(/AI-generated: *\\d+ %/)", timeout=60_000
+        "document.querySelector('#answer')?.innerText.match(/would be *\\d+\\.\\d %/)", timeout=60_000
     )
     assert words in page.inner_text("#answer")
     if folder := os.environ.get("SCREENSHOTS"):
@@ -111,4 +111,4 @@ def test_the_api_gives_the_detectors_answer(page_url, detector):
     expected = detector.detect(picture)
     assert fields["probability"] == pytest.approx(expected.probability, abs=1e-5)
     assert fields["verdict"] == expected.verdict
-    assert re.search(r"\d+ %", words)
+    assert re.search(r"\d+\.\d %", words)

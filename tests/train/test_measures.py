@@ -9,7 +9,7 @@ from scipy.stats import mannwhitneyu
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
 from train.calibration import calibrate
-from train.evaluation import compare_scores, evaluate_scores, write_evaluation
+from train.evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
 from train.metrics import (
     average_precision,
     bootstrap_interval,
@@ -232,6 +232,25 @@ def test_evaluation_counts_verdicts_by_class_source_and_generator():
     assert report["weighted_share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
     assert report["weighted_share_right_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
     assert report["weighted_balanced_accuracy_of_flagging"]["value"] == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_thresholds_of_other_sources_are_not_those_that_suit_the_source():
+    """One real source lies far above the others: its own scores raise the shipped threshold, the others' do not."""
+    rng = np.random.default_rng(0)
+    sources = np.repeat(np.arange(20), 50)
+    labels = (sources >= 10).astype(int)
+    scores = rng.normal(size=1000) + 3 * labels + 2.5 * (sources == 0)
+    rows = frame(labels, scores, sources.astype(str))
+    fitted = calibrate(labels, scores, sources, target_fpr=0.03, target_fnr=0.1)
+    rows["probability"] = fitted.probability(scores)
+    thresholds = {"real_threshold": fitted.real_threshold, "generated_threshold": fitted.generated_threshold}
+    shipped = evaluate_scores(rows, **thresholds)["verdicts"]["real"]["generated"]["value"]
+    honest = verdicts_by_other_sources(rows, sources, target_fpr=0.03, target_fnr=0.1)["real"]["generated"]["value"]
+    assert shipped <= 0.03
+    threshold = np.quantile(scores[(labels == 0) & (sources != 0)], 0.97)
+    of_the_odd_source = (scores[sources == 0] > threshold).sum() / 500
+    assert of_the_odd_source - 0.01 < honest < of_the_odd_source + 0.03
+    assert honest > shipped + 0.03
 
 
 def test_evaluation_of_one_class_says_none():
