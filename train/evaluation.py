@@ -43,8 +43,9 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
 
     Returns:
         A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources for whole sets, Wilson's for one
-        source. A figure that needs both classes is `None` where one is missing. `weighted` figures give every source
-        of a class the same weight and each class half, as the calibration does.
+        source; an interval is `None` where a class has one source only. A figure that needs both classes is `None`
+        where one is missing. `weighted` figures give every source of a class the same weight and each class half, as
+        the calibration does.
 
     Raises:
         ValueError: no rows, or scores that are not finite.

@@ -121,8 +121,10 @@ def bootstrap_interval(
     weights: ArrayLike | None = None,
     draws: int = 1000,
     seed: int = 0,
-) -> list[float]:
+) -> list[float] | None:
     """Percentile 95 % interval of `statistic(labels, scores, weights)`, resampling whole sources within each class.
+
+    A source that has both classes is resampled in each of them on its own.
 
     Args:
         statistic: function of three arrays that returns a float; NaN draws are left out.
@@ -134,11 +136,13 @@ def bootstrap_interval(
         seed: of the resampling.
 
     Returns:
-        [low, high].
+        [low, high], or `None` where a class has one source only: nothing says then how much sources differ.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
     source_of_row, sources_of_class = _sources_by_class(labels, sources)
+    if min(sources_of_class) < 2:
+        return None
     rng = np.random.default_rng(seed)
     values = []
     for _ in range(draws):

@@ -148,6 +148,16 @@ def test_a_bootstrap_draw_takes_whole_sources_of_each_class():
     assert (drawn[:, 0] != drawn[:, 3] / 2).any()  # "a" is drawn for each class on its own
 
 
+def test_one_source_gives_no_interval():
+    labels, scores, sources = scored()
+    sources = np.where(labels == 1, "one", sources)
+    report = evaluate_scores(frame(labels, scores, sources), real_threshold=0.2, generated_threshold=0.8)
+    assert report["auc"]["interval"] is None
+    assert report["verdicts"]["generated"]["generated"]["interval"] is None
+    assert report["verdicts"]["real"]["generated"]["interval"] is not None
+    assert report["by_generator"][0]["auc"]["interval"] is None
+
+
 def test_comparison_of_scores_is_paired():
     labels, scores, sources = scored()
     rows = frame(labels, scores, sources)
