@@ -144,7 +144,8 @@ class RobustClipImageProcessor(BaseImageProcessor):
     """Turns pictures into the model's `pixel_values`.
 
     Args:
-        size: side of the square the model sees, in pixels; the short side of a picture is resized to it.
+        size: side of the square the model sees, in pixels; the short side of a picture is resized to it. CLIP's own
+            files write it as {"shortest_edge": 224}.
         image_mean: mean of R, G and B in [0, 1]. `None` = CLIP's.
         image_std: standard deviation of R, G and B. `None` = CLIP's.
         **kwargs: other fields of a saved `preprocessor_config.json`, kept as attributes.
@@ -159,12 +160,14 @@ class RobustClipImageProcessor(BaseImageProcessor):
 
     def __init__(
         self,
-        size: int = 224,
+        size: int | dict[str, int] = 224,
         image_mean: list[float] | None = None,
         image_std: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if isinstance(size, dict):
+            size = size.get("shortest_edge", size.get("height", 0))
         self.size = size
         self.image_mean = list(OPENAI_CLIP_MEAN if image_mean is None else image_mean)
         self.image_std = list(OPENAI_CLIP_STD if image_std is None else image_std)

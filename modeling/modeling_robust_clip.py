@@ -265,9 +265,14 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
     @torch.no_grad()
     def reset_head(self) -> None:
         """Initialise the head, and the no-text embedding where there is one, afresh from the global random state."""
-        self.head = RobustClipHead(self.config).to(self.device)
-        for module in (*self.head.modules(), self.backbone):
+        # On the CPU: the numbers of one seed are then the same wherever the model is.
+        head = RobustClipHead(self.config)
+        for module in head.modules():
             self._init_weights(module)
+        self.head = head.to(self.device)
+        if self.backbone.no_text_embed is not None:
+            values = torch.empty(self.backbone.no_text_embed.shape).normal_(std=self.config.initializer_range)
+            self.backbone.no_text_embed.copy_(values)
 
     def forward(
         self,

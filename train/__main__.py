@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
@@ -47,8 +48,11 @@ class EvaluateArguments:
 
 def _features(arguments: list[str]) -> None:
     data, features = _parse((DataArguments, FeatureArguments), "features", arguments)
+    # One process after the other: what the first has downloaded and cached, the others find.
+    with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+        records = load_records(data)
     bank = build_feature_bank(
-        load_records(data),
+        records,
         features.output,
         backbone=features.backbone,
         views=features.views,

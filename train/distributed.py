@@ -16,6 +16,14 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
+def first_decides(value: bool) -> bool:
+    """The first process's answer, for all: a file may be seen by one process and not yet by another."""
+    answer = [value]
+    if world_size() > 1:
+        dist.broadcast_object_list(answer, src=0)
+    return answer[0]
+
+
 class _Gather(torch.autograd.Function):
     """All processes' rows; the gradient of this process's rows times the number of processes.
 
@@ -62,4 +70,4 @@ def average_gradients(gradients: Sequence[Tensor | None]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-__all__ = ["average_gradients", "gather_batch", "world_size"]
+__all__ = ["average_gradients", "first_decides", "gather_batch", "world_size"]

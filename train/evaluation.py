@@ -10,10 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from modeling import RobustClipForImageClassification
-from modeling.checkpoints import resolve_checkpoint
+from modeling.checkpoints import load_processor, resolve_checkpoint
 
 from .calibration import calibrate
-from .feature_bank import FeatureBank, weights_fingerprint, write_json
+from .feature_bank import FeatureBank, processor_settings, weights_fingerprint, write_json
 from .metrics import (
     Statistic,
     average_precision,
@@ -96,13 +96,19 @@ def evaluate_checkpoint(checkpoint: str | os.PathLike | None, bank: FeatureBank)
         bank: made with the checkpoint's own backbone.
 
     Raises:
-        ValueError: the bank was made with another backbone.
+        ValueError: the bank was made with another backbone or image processor.
     """
-    model = RobustClipForImageClassification.from_pretrained(resolve_checkpoint(checkpoint)).eval()
+    checkpoint = resolve_checkpoint(checkpoint)
+    model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
     if weights_fingerprint(model.backbone) != bank.info["backbone_sha256"]:
         raise ValueError(
             f"The bank was made with another backbone ({bank.info['backbone']}) than the checkpoint's "
             f"({model.config.backbone_name}): make a bank with the checkpoint's."
+        )
+    if (settings := processor_settings(load_processor(checkpoint))) != bank.info["processor"]:
+        raise ValueError(
+            f"The bank's pictures were prepared with {bank.info['processor']}, the checkpoint's are with {settings}: "
+            "make a bank with the checkpoint's."
         )
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     text = None if bank.text_embeds is None else bank.text_embeds[clean]

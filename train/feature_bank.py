@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from PIL import Image
@@ -39,7 +41,13 @@ logger = logging.getLogger(__name__)
 
 INFO_FILE = "bank.json"
 ROWS_FILE = "rows.arrow"
-META_COLUMNS = ["record_id", "label", "generator", "source", "style", "view", "delivery"]
+META_SCHEMA = pa.schema(
+    [
+        (name, pa.int64() if name in ("label", "view") else pa.string())
+        for name in ("record_id", "label", "generator", "source", "style", "view", "delivery")
+    ]
+)
+META_COLUMNS = META_SCHEMA.names
 
 
 @dataclass
@@ -110,8 +118,10 @@ def build_feature_bank(
         The bank. Pictures that cannot be read are left out, counted and listed in `bank.json`.
 
     Raises:
-        ValueError: `output` holds a bank made with other settings or data.
+        ValueError: no records, no readable picture, or `output` holds a bank made with other settings or data.
     """
+    if len(records) == 0:
+        raise ValueError("There is nothing to embed: no records.")
     output = Path(output)
     # Without `cpu` accelerate starts no process group where there is no accelerator. The first process to finish waits
     # for the last.
@@ -120,12 +130,12 @@ def build_feature_bank(
         folder = str(default_backbone()) if backbone == "default" else backbone
     model = RobustClipModel.from_backbone(folder).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
-    processor = load_processor(folder) if Path(folder).is_dir() else RobustClipImageProcessor()
+    processor = load_processor(folder)
     shards = -(-len(records) // shard_size)
     info = {
         "backbone": backbone,
         "backbone_sha256": weights_fingerprint(model),
-        "processor": {key: value for key, value in processor.to_dict().items() if key.startswith(("size", "image_"))},
+        "processor": processor_settings(processor),
         "records": len(records),
         "records_sha256": _records_fingerprint(records),
         "views": views,
@@ -136,6 +146,9 @@ def build_feature_bank(
     with processes.main_process_first():
         claim_folder(output / INFO_FILE, info)
     if "fingerprint" in json.loads((output / INFO_FILE).read_text()):
+        if processes.is_main_process:
+            for left in output.glob("shard-*"):  # a run that was killed right after it had finished
+                left.unlink()
         return FeatureBank.load(output)
     embed = _Embedder(model.to(processes.device), tokenizer, processor, batch_size)
     mine = range(processes.process_index, shards, processes.num_processes)
@@ -156,27 +169,35 @@ def build_feature_bank(
 def _finish(output: Path, info: dict) -> None:
     """Join the shards, one in memory at a time, say so in `bank.json`, and delete them."""
     paths = [output / _shard_name(index, info["shards"]) for index in range(info["shards"])]
-    shards = [_read_table(path) for path in paths]  # memory-mapped
-    count = sum(len(shard) for shard in shards)
+    counts, unreadable, widths = [], [], {}
+    for path in paths:
+        shard = _read_table(path)
+        counts.append(len(shard))
+        unreadable += json.loads(shard.schema.metadata[b"unreadable"])
+        for name in ("image_embeds", "text_embeds"):
+            if name in shard.column_names:
+                widths[name] = shard.schema.field(name).type.list_size
+    if sum(counts) == 0:
+        raise ValueError(f"None of the {len(unreadable)} pictures can be read; the first: {unreadable[0]['error']}")
     digest = hashlib.sha256()
-    for name in ("image_embeds", "text_embeds"):
-        if name not in shards[0].column_names:
-            continue
-        width = shards[0].schema.field(name).type.list_size
+    for name, width in widths.items():
         partial = output / f"{name}.partial"
-        matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(count, width))
+        matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(sum(counts), width))
         start = 0
-        for shard in shards:
-            values = shard.column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
-            matrix[start : start + len(values)] = values
+        for path, count in zip(paths, counts, strict=True):
+            values = _read_table(path).column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
+            matrix[start : start + count] = values
             digest.update(values.tobytes())
-            start += len(values)
+            start += count
         matrix.flush()
         os.replace(partial, output / f"{name}.npy")
-    rows = pa.concat_tables(shard.select(META_COLUMNS) for shard in shards).replace_schema_metadata()
-    _write_table(output / ROWS_FILE, rows)
-    digest.update((output / ROWS_FILE).read_bytes())
-    unreadable = [entry for shard in shards for entry in json.loads(shard.schema.metadata[b"unreadable"])]
+    partial = output / f"{ROWS_FILE}.partial"
+    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, META_SCHEMA) as writer:
+        for path in paths:
+            writer.write_table(_read_table(path).select(META_COLUMNS).cast(META_SCHEMA))
+    os.replace(partial, output / ROWS_FILE)
+    with (output / ROWS_FILE).open("rb") as rows:
+        digest.update(hashlib.file_digest(rows, "sha256").digest())
     if unreadable:
         logger.warning("%d pictures could not be read; they are listed in %s.", len(unreadable), output / INFO_FILE)
     versions = {name: version(name) for name in ("torch", "transformers", "Pillow")}
@@ -218,7 +239,7 @@ class _Embedder:
                     text_embeds.append(self._embed_texts(texts))
                 done += len(batch_rows)
                 progress.set_postfix_str(f"{done} of {len(records) * views} views of this shard")
-        columns = {name: pa.array([row[name] for row in rows]) for name in META_COLUMNS}
+        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
         table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.vision_config)})
         if self.tokenizer is not None:
             table = table.append_column("text_embeds", _vectors(text_embeds, self.model.config.text_config))
@@ -276,7 +297,10 @@ def _load_matrix(path: Path) -> torch.Tensor | None:
     """A stored matrix, memory-mapped; `None` where there is no such file."""
     if not path.is_file():
         return None
-    return torch.from_numpy(np.load(path, mmap_mode="c"))  # copy-on-write: torch wants a writable array
+    with warnings.catch_warnings():
+        # It is never written to. A writable mapping would count against memory, and fail for a bank larger than that.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(np.load(path, mmap_mode="r"))
 
 
 def _write_table(path: Path, table: pa.Table) -> None:
@@ -332,12 +356,26 @@ def weights_fingerprint(model: RobustClipModel) -> str:
     return digest.hexdigest()
 
 
+def processor_settings(processor: RobustClipImageProcessor) -> dict:
+    """What decides the pixels that a backbone sees."""
+    return {"size": processor.size, "image_mean": processor.image_mean, "image_std": processor.image_std}
+
+
 def _records_fingerprint(records: datasets.Dataset) -> str:
-    """SHA-256 over the identifiers, in order."""
+    """SHA-256 over all that is known of the records, in order, and the sizes of their files."""
     digest = hashlib.sha256()
-    for batch in records.select_columns("record_id").iter(batch_size=10_000):
-        digest.update("\n".join([*batch["record_id"], ""]).encode())
+    for batch in records.with_format("arrow").iter(batch_size=1000):
+        described = batch.drop_columns(["image"])
+        sizes = pc.binary_length(pc.struct_field(batch.column("image"), "bytes"))
+        digest.update(json.dumps([described.to_pydict(), sizes.to_pylist()], sort_keys=True).encode())
     return digest.hexdigest()
 
 
-__all__ = ["FeatureBank", "build_feature_bank", "claim_folder", "weights_fingerprint", "write_json"]
+__all__ = [
+    "FeatureBank",
+    "build_feature_bank",
+    "claim_folder",
+    "processor_settings",
+    "weights_fingerprint",
+    "write_json",
+]

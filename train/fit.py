@@ -4,10 +4,15 @@ Every figure comes from pictures whose whole source was left out of the fit that
 fitted last, on everything, with the same settings.
 """
 
+import hashlib
+import json
 import logging
 import platform
 import shutil
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +28,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tqdm import tqdm
-from transformers import PrinterCallback, set_seed
+from transformers import AutoTokenizer, PrinterCallback, set_seed
 
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
@@ -31,8 +36,9 @@ from modeling.default_backbone import HUB_ID, HUB_REVISION
 
 from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate
+from .distributed import first_decides, world_size
 from .evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
-from .feature_bank import FeatureBank, claim_folder
+from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
 from .metrics import source_weights
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
 
@@ -41,6 +47,18 @@ logger = logging.getLogger(__name__)
 # Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.
 # With the default backbone these two are the best in pooled AUC and in AUC with sources weighted equally.
 BASELINES = {"logistic regression": (0.1, False), "logistic regression, sources weighted equally": (0.01, True)}
+
+
+# What a fit's scores come from, besides data and settings.
+_CODE = (
+    "modeling/modeling_robust_clip.py",
+    "train/distributed.py",
+    "train/fit.py",
+    "train/losses.py",
+    "train/sam.py",
+    "train/sampling.py",
+    "train/trainer.py",
+)
 
 
 @dataclass
@@ -73,7 +91,8 @@ class FitArguments:
 def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """Fit, evaluate by held-out sources, calibrate, and write a checkpoint to `training.output_dir`.
 
-    Interrupted, it goes on with the first fold that is not done when it is called again with the same settings.
+    Interrupted, it goes on with the first fold that is not done when it is called again with the same settings, data
+    and code.
     Several processes (torchrun) fit each head together; the first of them writes.
 
     Returns:
@@ -81,19 +100,19 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
 
     Raises:
         ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or
-            `merge_sources` names a source that is not in it; or `output_dir` was begun with other settings.
+            `merge_sources` names a source that is not in it; or the backbone is not the one that made the bank.
     """
     bank = FeatureBank.load(arguments.bank)
     join_sources(bank, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
+    if bank.text_embeds is not None and arguments.head_output is not None:
+        raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
     fold = _folds(bank, arguments)
     model = new_model(bank, arguments)
+    _check_backbone(bank, model)
     provenance = _provenance(bank, arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
-    with PartialState().main_process_first():
-        # Not the commit: a change elsewhere in the code need not cost the folds that are done.
-        claim_folder(unfinished / "settings.json", {k: v for k, v in provenance.items() if k != "git_commit"})
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     training = replace(training, save_strategy="no", disable_tqdm=True)
     quiet = replace(training, logging_strategy="no", report_to="none")
@@ -136,6 +155,8 @@ def fit_head(
     )
     trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
     trainer.train()
+    # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
 def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
@@ -150,14 +171,36 @@ def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
 
 def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
     """The bank's backbone with a fresh head."""
-    backbone = bank.info["backbone"]
     return RobustClipForImageClassification.from_backbone(
-        str(default_backbone()) if backbone == "default" else backbone,
+        _backbone_folder(bank),
         use_text=bank.text_embeds is not None,
         head_depth=arguments.head_depth,
         head_width=arguments.head_width,
         head_dropout=arguments.head_dropout,
     )
+
+
+def _check_backbone(bank: FeatureBank, model: RobustClipForImageClassification) -> None:
+    """What is loaded now must be what made the bank, or the head would be served with other embeddings.
+
+    Raises:
+        ValueError: with what differs.
+    """
+    found = {
+        "backbone_sha256": weights_fingerprint(model.backbone),
+        "processor": processor_settings(load_processor(_backbone_folder(bank))),
+    }
+    for name, value in found.items():
+        if value != bank.info[name]:
+            raise ValueError(
+                f"The bank was made by backbone {bank.info['backbone']} with {name} {bank.info[name]}, which is now "
+                f"{value}: make the bank again."
+            )
+
+
+def _backbone_folder(bank: FeatureBank) -> str:
+    """Folder or Hub id of the bank's backbone."""
+    return str(default_backbone()) if bank.info["backbone"] == "default" else bank.info["backbone"]
 
 
 def _folds(bank: FeatureBank, arguments: FitArguments) -> np.ndarray:
@@ -193,17 +236,30 @@ def _held_out_scores(
     scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
     for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
         train_rows, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        path = unfinished / f"fold-{number:04d}.safetensors"
-        if path.is_file():
+        path = unfinished / f"{_fit_digest(bank, train_rows, training)}.safetensors"
+        if first_decides(path.is_file()):
             found = load_numpy(path)
         else:
             found = _fold_scores(model, bank, train_rows, held_out, training)
             if PartialState().is_main_process:
+                unfinished.mkdir(parents=True, exist_ok=True)
                 save_numpy(found, path.with_suffix(".partial"))
                 path.with_suffix(".partial").replace(path)
         for name, values in found.items():
             scores[name][held_out] = values
     return scores
+
+
+def _fit_digest(bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments) -> str:
+    """Name of a fit's stored scores: all that decides them, so that those of other settings are never taken."""
+    untold = ("output_dir", "run_name", "project", "logging", "report_to", "disable_tqdm")
+    settings = {name: value for name, value in training.to_dict().items() if not name.startswith(untold)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(f"{bank.info['fingerprint']} {world_size()} {version('torch')}".encode())
+    digest.update(rows.tobytes() + "\n".join(bank.rows["source"]).encode())
+    for name in _CODE:
+        digest.update((Path(__file__).parent.parent / name).read_bytes())
+    return digest.hexdigest()[:32]
 
 
 def _fold_scores(
@@ -250,7 +306,9 @@ def _evaluate(bank: FeatureBank, scores: np.ndarray, calibration: Calibration, a
 def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """What made this checkpoint: backbone, data, seed, arguments, versions, commit."""
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
-    used += ("per_device_train_batch_size", "learning_rate", "weight_decay", "num_train_epochs", "lr_scheduler_kwargs")
+    used += ("sam_adaptive", "sam_micro_batches", "stratified", "real_share", "per_device_train_batch_size", "optim")
+    used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
+    used += ("lr_scheduler_kwargs", "bf16", "fp16")
     fit_used = ("folds", "merge_sources", "target_fpr", "target_fnr", "head_depth", "head_width", "head_dropout")
     return {
         "backbone": bank.info["backbone"],
@@ -261,6 +319,7 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
             **{name: getattr(training, name) for name in used},
             **{name: getattr(arguments, name) for name in fit_used},
         },
+        "processes": world_size(),
         "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "scikit-learn")},
         "python": platform.python_version(),
         "git_commit": git_commit(),
@@ -301,21 +360,32 @@ def _write_checkpoint(
     backbone = bank.info["backbone"]
     config.backbone_name = HUB_ID if backbone == "default" else backbone
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
-    folder = Path(str(training.output_dir))
-    processor = load_processor(default_backbone() if backbone == "default" else backbone)
-    model.eval().save_pretrained(folder)
-    processor.save_pretrained(folder)
-    write_evaluation(folder, evaluation)
+    processor = load_processor(_backbone_folder(bank))
+    with _staged(Path(str(training.output_dir))) as folder:
+        model.eval().save_pretrained(folder)
+        processor.save_pretrained(folder)
+        if bank.text_embeds is not None:
+            AutoTokenizer.from_pretrained(backbone).save_pretrained(folder)
+        write_evaluation(folder, evaluation)
     if arguments.head_output is not None:
-        part = Path(arguments.head_output)
-        part.mkdir(parents=True, exist_ok=True)
-        config.save_pretrained(part)
-        processor.save_pretrained(part)
-        for code in part.glob("*_robust_clip.py"):  # the code is in `modeling` already
-            code.unlink()
-        save_file(model.head.state_dict(), part / f".{HEAD_FILE}")
-        (part / f".{HEAD_FILE}").replace(part / HEAD_FILE)
-        write_evaluation(part, evaluation)
+        with _staged(Path(arguments.head_output)) as folder:
+            config.save_pretrained(folder)
+            processor.save_pretrained(folder)
+            for code in folder.glob("*_robust_clip.py"):  # the code is in `modeling` already
+                code.unlink()
+            save_file(model.head.state_dict(), folder / HEAD_FILE)
+            (folder / HEAD_FILE).chmod(0o644)  # safetensors writes 0600
+            write_evaluation(folder, evaluation)
+
+
+@contextmanager
+def _staged(folder: Path) -> Iterator[Path]:
+    """A folder to write into, whose files come to `folder` together when all are written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as staging:
+        yield Path(staging)
+        for file in Path(staging).iterdir():
+            file.replace(folder / file.name)
 
 
 __all__ = ["BASELINES", "FitArguments", "fit", "fit_head", "git_commit", "join_sources", "new_model"]

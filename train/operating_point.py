@@ -150,7 +150,7 @@ def as_field(point: OperatingPoint) -> dict:
 def describe(point: OperatingPoint) -> str:
     """What can and what cannot be promised, for a person."""
     least = math.ceil(round(1 / point.target_fpr, 9)) - 1
-    if point.threshold > 1:
+    if point.photographs < least:
         return (
             f"{point.photographs} photographs cannot promise {point.target_fpr:.2%} false alarms: at least {least} "
             "are needed. The copy calls nothing generated."

@@ -5,14 +5,21 @@ and `_get_grad_norm`; everything else is its own.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, Sampler
-from transformers import EvalPrediction, Trainer
+from torch.utils.data import DataLoader, Dataset, Sampler
+from transformers import (
+    EvalPrediction,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from .arguments import RobustTrainingArguments
 from .distributed import average_gradients, gather_batch
@@ -20,6 +27,8 @@ from .losses import RobustLoss, robust_loss
 from .metrics import roc_auc
 from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
+
+SCORED_AT_ONCE = 65_536
 
 
 class EmbeddingDataset(Dataset):
@@ -80,10 +89,11 @@ class RobustTrainer(Trainer):
 
     Each step ascends to the worst point within `sam_rho` (with the first pass's gradient), takes the gradient there,
     and lets the base optimiser step from the original weights. BatchNorm statistics and random numbers (dropout)
-    advance once a step. Plain gradients cost one forward and backward, SAM two.
+    advance once a step, or once a micro-batch. Plain gradients cost one forward and backward, SAM two.
 
     With several processes the loss is that of their batches together, and the ascent follows the mean of their
-    gradients: N processes with batches of B do what one does with N x B. BatchNorm sees each process's batch alone.
+    gradients: N processes with batches of B take the step of one with N x B, but for BatchNorm, which sees each
+    process's batch alone, and dropout, whose mask is the same in each process.
 
     Raises:
         FloatingPointError: in training, when the loss or a gradient is not finite.
@@ -92,6 +102,15 @@ class RobustTrainer(Trainer):
     args: RobustTrainingArguments
     # Our loss is a statistic of the batch, not a sum over samples: Trainer must not rescale it.
     loss_is_scaled_for_ga = False
+    _sampler: StratifiedSampler | None = None
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Drop a last batch of one sample, which BatchNorm cannot take; shuffled, it is another one each epoch."""
+        sampler = self._get_train_sampler()
+        length = len(sampler) if isinstance(sampler, Sized) else 0
+        if length > self.args.train_batch_size and length % self.args.train_batch_size == 1:
+            self.args.dataloader_drop_last = True
+        return super().get_train_dataloader()
 
     def compute_loss(
         self,
@@ -197,8 +216,11 @@ class RobustTrainer(Trainer):
                 f"`stratified` and `real_share` need an EmbeddingDataset, whose labels are at hand, got "
                 f"{type(dataset).__name__}."
             )
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return StratifiedSampler(dataset.labels, self.args.real_share, seed)
+        if self._sampler is None:
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            self._sampler = StratifiedSampler(dataset.labels, self.args.real_share, seed)
+            self.add_callback(_SetEpoch(self._sampler))
+        return self._sampler
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss parts of the last step to the training log."""
@@ -220,6 +242,19 @@ class RobustTrainer(Trainer):
         )
 
 
+class _SetEpoch(TrainerCallback):
+    """Tells a sampler the epoch; accelerate does not reach it where a resumed epoch is divided among processes."""
+
+    def __init__(self, sampler: StratifiedSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Resumed within an epoch, `state.epoch` has a fraction."""
+        self.sampler.set_epoch(int(state.epoch or 0))
+
+
 def _split(inputs: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
     """Cut a batch into parts of nearly equal size, fewer where one would have under two rows (BatchNorm needs two)."""
     parts = max(1, min(parts, len(inputs["labels"]) // 2))
@@ -230,10 +265,14 @@ def _split(inputs: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
 def score_embeddings(model: nn.Module, image_embeds: Tensor, text_embeds: Tensor | None = None) -> np.ndarray:
     """Raw scores (N,) of stored embeddings, in evaluation mode."""
     model.eval()
+    device = next(model.parameters()).device
+    scores = []
     with torch.inference_mode():
-        device = next(model.parameters()).device
-        text_embeds = None if text_embeds is None else text_embeds.to(device)
-        return model(image_embeds=image_embeds.to(device), text_embeds=text_embeds).score.float().cpu().numpy()
+        for start in range(0, len(image_embeds), SCORED_AT_ONCE):
+            rows = slice(start, start + SCORED_AT_ONCE)
+            text = None if text_embeds is None else text_embeds[rows].to(device)
+            scores.append(model(image_embeds=image_embeds[rows].to(device), text_embeds=text).score.float().cpu())
+    return torch.cat(scores).numpy()
 
 
 __all__ = ["EmbeddingDataset", "RobustTrainer", "collate_batch", "compute_metrics", "score_embeddings"]

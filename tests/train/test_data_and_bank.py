@@ -2,14 +2,17 @@
 
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import CLIPVisionModelWithProjection
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
+from modeling.detector import Detector
+from tests.conftest import TEXT, VISION
 from train.data import DataArguments, load_records
 from train.evaluation import evaluate_checkpoint
 from train.feature_bank import FeatureBank, build_feature_bank
@@ -46,6 +49,63 @@ def test_a_finished_bank_is_three_files_and_is_not_made_again(bank, parquet, bac
     again = build_feature_bank(records, folder, backbone=str(backbone), views=3, shard_size=8)
     assert again.info["fingerprint"] == bank.info["fingerprint"]
     assert (folder / "image_embeds.npy").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("column", ["label", "source", "generator"])
+def test_a_bank_of_other_data_with_the_same_identifiers_is_refused(bank, parquet, backbone, tmp_path, column):
+    records = load_records(DataArguments(data=str(parquet)))
+    other = [1 - value if column == "label" else f"{value}?" for value in records[column]]
+    changed = records.remove_columns(column).add_column(column, other).select_columns(records.column_names)
+    with pytest.raises(ValueError, match="records_sha256 was"):
+        build_feature_bank(changed, tmp_path / "bank", backbone=str(backbone), views=3, shard_size=8)
+
+
+def test_a_shard_without_a_readable_picture_is_left_out(parquet, backbone, tmp_path):
+    records = load_records(DataArguments(data=str(parquet))).select([0, 1, 5, 2])  # the third is no picture
+    bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=1)
+    assert bank.rows["record_id"].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
+    assert [row["record_id"] for row in bank.info["unreadable"]] == ["p5"]
+    unreadable = load_records(DataArguments(data=str(parquet))).select([5])
+    with pytest.raises(ValueError, match="None of the 1 pictures can be read"):
+        build_feature_bank(unreadable, tmp_path / "none", backbone=str(backbone))
+    with pytest.raises(ValueError, match="no records"):
+        build_feature_bank(records.select([]), tmp_path / "empty", backbone=str(backbone))
+
+
+def test_a_bank_whose_backbone_or_processor_has_changed_is_refused(bank, backbone, tmp_path):
+    settings = arguments(tmp_path / "out", max_steps=1)
+    RobustClipImageProcessor(size=32, image_mean=[0.5, 0.5, 0.5]).save_pretrained(backbone)
+    with pytest.raises(ValueError, match="with processor"):
+        fit(FitArguments(bank=str(tmp_path / "bank")), settings)
+    RobustClipImageProcessor(size=32).save_pretrained(backbone)
+    torch.manual_seed(1)
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(backbone)
+    with pytest.raises(ValueError, match="with backbone_sha256"):
+        fit(FitArguments(bank=str(tmp_path / "bank")), settings)
+
+
+def test_a_fit_with_text_is_a_checkpoint_that_reads_captions(parquet, tmp_path):
+    folder = tmp_path / "clip-with-text"
+    torch.manual_seed(0)
+    CLIPModel(CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=8)).save_pretrained(folder)
+    RobustClipImageProcessor(size=32).save_pretrained(folder)
+    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghij", *(f"{letter}</w>" for letter in "abcdefghij")]
+    CLIPTokenizer(
+        vocab={word: number for number, word in enumerate(words)}, merges=[], model_max_length=10
+    ).save_pretrained(folder)
+    records = load_records(DataArguments(data=str(parquet)))
+    captions = ["a b c" if number % 3 else None for number in range(len(records))]
+    records = records.remove_columns("text").add_column("text", captions).select_columns(records.column_names)
+    bank = build_feature_bank(records, tmp_path / "bank", backbone=str(folder), views=1)
+    assert (bank.text_embeds == 0).all(1).sum() == 8
+    fit_arguments = FitArguments(bank=str(tmp_path / "bank"), folds=3, head_depth=1)
+    with pytest.raises(ValueError, match="`head_output` is for heads that read no text"):
+        fit(replace(fit_arguments, head_output=str(tmp_path / "head")), arguments(tmp_path / "out"))
+    fit(fit_arguments, arguments(tmp_path / "out", max_steps=15, per_device_train_batch_size=64, learning_rate=1e-2))
+    detector = Detector.from_pretrained(tmp_path / "out")
+    with_caption = detector.detect(picture(3, 1), "c b a")
+    assert with_caption.probability != with_caption.probability_without_caption
+    assert detector.detect(picture(3, 1)).probability == pytest.approx(with_caption.probability_without_caption)
 
 
 def test_a_bank_that_is_not_finished_is_refused(bank, tmp_path):

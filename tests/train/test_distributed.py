@@ -1,6 +1,7 @@
 """Two processes (gloo) against one: losses, gradients, a SAM step, a feature bank and a whole fit."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ RobustTrainer(
     args=two_process_arguments(folder, batch_size),
     train_dataset=embeddings(rows=64),
     data_collator=collate_batch,
-).train()
+).train(resume_from_checkpoint=sys.argv[3:] == ["resume"])
 rank = dist.get_rank() if dist.is_initialized() else 0
 torch.save(model.state_dict(), f"{folder}/weights-{batch_size}-{rank}.pt")
 if dist.is_initialized():
@@ -88,7 +89,9 @@ def two_process_arguments(folder, batch_size):
 
     return arguments(
         folder,
-        max_steps=6,
+        max_steps=10,
+        save_strategy="steps",
+        save_steps=6,
         per_device_train_batch_size=batch_size,
         text_dropout=0.0,
         sam_rho=0.2,
@@ -154,6 +157,16 @@ bank = build_feature_bank(
 )
 assert len(bank) == 69
 """
+
+
+def test_two_processes_resumed_within_an_epoch_end_with_the_same_weights(worker, tmp_path):
+    """64 samples are 4 steps an epoch: the checkpoint at step 6 lies in the middle of the second."""
+    script = worker(TRAINER_WORKER)
+    torchrun(2, [script, tmp_path / "whole", 8])
+    shutil.copytree(tmp_path / "whole" / "checkpoint-6", tmp_path / "resumed" / "checkpoint-6")
+    torchrun(2, [script, tmp_path / "resumed", 8, "resume"])
+    whole, resumed = (torch.load(tmp_path / name / "weights-8-0.pt") for name in ("whole", "resumed"))
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_two_processes_make_one_bank_and_fit_one_head(worker, tmp_path, parquet, backbone):

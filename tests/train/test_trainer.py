@@ -4,12 +4,15 @@ import copy
 import sqlite3
 import warnings
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
+from train.feature_bank import FeatureBank
 from train.losses import robust_loss
 from train.metrics import roc_auc
 from train.trainer import EmbeddingDataset, RobustTrainer, collate_batch, compute_metrics, score_embeddings
@@ -228,6 +231,26 @@ def test_a_step_in_bfloat16_is_close_to_one_in_float32(tiny_model, tmp_path):
         moved.append(torch.cat([(p.detach() - start[n]).flatten() for n, p in model.named_parameters() if n in start]))
     assert not torch.equal(*moved)
     assert torch.cosine_similarity(*moved, dim=0) > 0.99
+
+
+def test_a_last_batch_of_one_sample_is_left_out(tiny_model, tmp_path):
+    run = trainer(tiny_model, tmp_path, embeddings(rows=33), max_steps=-1, num_train_epochs=2)
+    run.train()  # BatchNorm would refuse it
+    assert run.state.global_step == 4
+
+
+def test_scores_after_fits_under_bfloat16_are_those_of_float32(tiny_model, tmp_path):
+    from train.fit import fit_head
+
+    generator = torch.Generator().manual_seed(0)
+    rows = pd.DataFrame({"label": [0, 1] * 16})
+    bank = FeatureBank(rows, torch.randn(32, 8, generator=generator), torch.randn(32, 8, generator=generator), {})
+    for _ in range(2):
+        fit_head(tiny_model, bank, np.arange(32), arguments(tmp_path, bf16=True))
+    scores = score_embeddings(tiny_model, bank.image_embeds, bank.text_embeds)
+    with torch.inference_mode():
+        expected = type(tiny_model).forward(tiny_model, image_embeds=bank.image_embeds, text_embeds=bank.text_embeds)
+    assert np.array_equal(scores, expected.score.numpy())
 
 
 def test_batches_keep_both_classes_where_asked(tiny_model, tmp_path):
