@@ -31,7 +31,8 @@ from modeling import RobustClipForImageClassification
 from .ablation_figures import HeldOut
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
-from .fit import BASELINES, FitArguments, fit_head, new_model
+from .fit import FitArguments, new_model
+from .held_out import BASELINES, fit_head
 from .landscape import measure_landscape
 from .losses import robust_loss
 from .metrics import source_weights

@@ -4,8 +4,6 @@ Every figure comes from pictures whose whole source was left out of the fit that
 fitted last, on everything, with the same settings.
 """
 
-import hashlib
-import json
 import logging
 import platform
 import shutil
@@ -18,17 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 from accelerate import PartialState
-from safetensors.numpy import load_file as load_numpy
-from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from tqdm import tqdm
-from transformers import AutoTokenizer, PrinterCallback, set_seed
+from transformers import AutoTokenizer
 
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
@@ -36,29 +26,12 @@ from modeling.default_backbone import HUB_ID, HUB_REVISION
 
 from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate
-from .distributed import first_decides, world_size
+from .distributed import world_size
 from .evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
-from .metrics import source_weights
-from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
+from .held_out import BASELINES, fit_head, held_out_scores, split_by_source
 
 logger = logging.getLogger(__name__)
-
-# Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.
-# With the default backbone these two are the best in pooled AUC and in AUC with sources weighted equally.
-BASELINES = {"logistic regression": (0.1, False), "logistic regression, sources weighted equally": (0.01, True)}
-
-
-# What a fit's scores come from, besides data and settings.
-_CODE = (
-    "modeling/modeling_robust_clip.py",
-    "train/distributed.py",
-    "train/fit.py",
-    "train/losses.py",
-    "train/sam.py",
-    "train/sampling.py",
-    "train/trainer.py",
-)
 
 
 @dataclass
@@ -108,7 +81,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     if bank.text_embeds is not None and arguments.head_output is not None:
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
-    fold = _folds(bank, arguments)
+    fold = split_by_source(bank, arguments.folds)
     model = new_model(bank, arguments)
     _check_backbone(bank, model)
     provenance = _provenance(bank, arguments, training)
@@ -116,7 +89,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     training = replace(training, save_strategy="no", disable_tqdm=True)
     quiet = replace(training, logging_strategy="no", report_to="none")
-    scores = _held_out_scores(model, bank, fold, quiet, unfinished)
+    scores = held_out_scores(model, bank, fold, quiet, unfinished)
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows[clean].assign(score=scores["head"][clean])
     calibration = calibrate(
@@ -138,25 +111,6 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         shutil.rmtree(unfinished)
     PartialState().wait_for_everyone()
     return evaluation
-
-
-def fit_head(
-    model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments
-) -> None:
-    """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head."""
-    set_seed(training.seed)
-    model.reset_head()
-    labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
-    trainer = RobustTrainer(
-        model=model,
-        args=training,
-        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
-        data_collator=collate_batch,  # type: ignore[arg-type]
-    )
-    trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
-    trainer.train()
-    # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
-    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
 def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
@@ -201,86 +155,6 @@ def _check_backbone(bank: FeatureBank, model: RobustClipForImageClassification) 
 def _backbone_folder(bank: FeatureBank) -> str:
     """Folder or Hub id of the bank's backbone."""
     return str(default_backbone()) if bank.info["backbone"] == "default" else bank.info["backbone"]
-
-
-def _folds(bank: FeatureBank, arguments: FitArguments) -> np.ndarray:
-    """Number of the fold that holds each row out, (N,): whole sources, and each class left in every other fold.
-
-    Raises:
-        ValueError: leaving a fold out takes a class away.
-    """
-    sources, labels = bank.rows["source"].to_numpy(), bank.rows["label"].to_numpy()
-    folds = arguments.folds or len(np.unique(sources))
-    fold = np.empty(len(bank), dtype=np.int64)
-    for number, (train_rows, held_out) in enumerate(GroupKFold(n_splits=folds).split(sources, groups=sources)):
-        if len(np.unique(labels[train_rows])) < 2:
-            raise ValueError(
-                f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
-                "at least two folds."
-            )
-        fold[held_out] = number
-    return fold
-
-
-def _held_out_scores(
-    model: RobustClipForImageClassification,
-    bank: FeatureBank,
-    fold: np.ndarray,
-    training: RobustTrainingArguments,
-    unfinished: Path,
-) -> dict[str, np.ndarray]:
-    """Scores of every row, by the head and by the baselines, from fits that never saw the row's source.
-
-    Each fold's scores are kept in `unfinished`, so that an interrupted run goes on with the next fold.
-    """
-    scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
-    for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
-        train_rows, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
-        path = unfinished / f"{_fit_digest(bank, train_rows, training)}.safetensors"
-        if first_decides(path.is_file()):
-            found = load_numpy(path)
-        else:
-            found = _fold_scores(model, bank, train_rows, held_out, training)
-            if PartialState().is_main_process:
-                unfinished.mkdir(parents=True, exist_ok=True)
-                save_numpy(found, path.with_suffix(".partial"))
-                path.with_suffix(".partial").replace(path)
-        for name, values in found.items():
-            scores[name][held_out] = values
-    return scores
-
-
-def _fit_digest(bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments) -> str:
-    """Name of a fit's stored scores: all that decides them, so that those of other settings are never taken."""
-    untold = ("output_dir", "run_name", "project", "logging", "report_to", "disable_tqdm")
-    settings = {name: value for name, value in training.to_dict().items() if not name.startswith(untold)}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(f"{bank.info['fingerprint']} {world_size()} {version('torch')}".encode())
-    digest.update(rows.tobytes() + "\n".join(bank.rows["source"]).encode())
-    for name in _CODE:
-        digest.update((Path(__file__).parent.parent / name).read_bytes())
-    return digest.hexdigest()[:32]
-
-
-def _fold_scores(
-    model: RobustClipForImageClassification,
-    bank: FeatureBank,
-    train_rows: np.ndarray,
-    held_out: np.ndarray,
-    training: RobustTrainingArguments,
-) -> dict[str, np.ndarray]:
-    """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others."""
-    fit_head(model, bank, train_rows, training)
-    text = None if bank.text_embeds is None else bank.text_embeds[held_out]
-    scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
-    features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()
-    weights = source_weights(labels[train_rows], bank.rows["source"].to_numpy()[train_rows]) * len(train_rows)
-    for name, (inverse_penalty, weighted) in BASELINES.items():
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
-        sample_weight = weights if weighted else None
-        probe.fit(features[train_rows], labels[train_rows], logisticregression__sample_weight=sample_weight)
-        scores[name] = probe.decision_function(features[held_out]).astype(np.float64)
-    return scores
 
 
 def _evaluate(bank: FeatureBank, scores: np.ndarray, calibration: Calibration, arguments: FitArguments) -> dict:
@@ -388,4 +262,4 @@ def _staged(folder: Path) -> Iterator[Path]:
             file.replace(folder / file.name)
 
 
-__all__ = ["BASELINES", "FitArguments", "fit", "fit_head", "git_commit", "join_sources", "new_model"]
+__all__ = ["FitArguments", "fit", "git_commit", "join_sources", "new_model"]

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from train import fit as fit_module
+from train import held_out
 from train.data import DataArguments, load_records
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.fit import FitArguments, fit
@@ -91,6 +92,7 @@ BANK_WORKER = """
 import sys
 sys.path.insert(0, ".")
 from train import fit as fit_module
+from train import held_out
 from train.data import DataArguments, load_records
 from train.feature_bank import build_feature_bank
 
@@ -130,10 +132,11 @@ sys.path.insert(0, ".")
 from tests.train.test_resume import FIT_SETTINGS
 from tests.train.test_trainer import arguments
 from train import fit as fit_module
+from train import held_out
 
 bank, output = sys.argv[1:]
-fit_head = fit_module.fit_head
-fit_module.fit_head = lambda *given: (time.sleep(0.5), fit_head(*given))
+fit_head = held_out.fit_head
+held_out.fit_head = lambda *given: (time.sleep(0.5), fit_head(*given))
 fit_module.fit(fit_module.FitArguments(bank=bank, folds=3, head_depth=1), arguments(output, **FIT_SETTINGS))
 """
 FIT_SETTINGS = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
@@ -156,8 +159,9 @@ def test_a_fit_that_was_killed_goes_on_with_the_fold_that_was_not_done(tmp_path,
     shutil.copytree(tmp_path / "killed", tmp_path / "other")
 
     fit_arguments = FitArguments(bank=str(tmp_path / "bank"), folds=3, head_depth=1)
-    fitted, fit_head = [], fit_module.fit_head
-    monkeypatch.setattr(fit_module, "fit_head", lambda *given: (fitted.append(given), fit_head(*given)))
+    fitted, fit_head = [], held_out.fit_head
+    for module in (held_out, fit_module):
+        monkeypatch.setattr(module, "fit_head", lambda *given: (fitted.append(given), fit_head(*given)))
     found = fit(fit_arguments, arguments(tmp_path / "killed", **FIT_SETTINGS))
     assert len(fitted) == 1 + 1  # the third fold, and the head that ships
     assert found == fit(fit_arguments, arguments(tmp_path / "whole", **FIT_SETTINGS))

@@ -240,7 +240,7 @@ def test_a_last_batch_of_one_sample_is_left_out(tiny_model, tmp_path):
 
 
 def test_scores_after_fits_under_bfloat16_are_those_of_float32(tiny_model, tmp_path):
-    from train.fit import fit_head
+    from train.held_out import fit_head
 
     generator = torch.Generator().manual_seed(0)
     rows = pd.DataFrame({"label": [0, 1] * 16})

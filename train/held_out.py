@@ -1,0 +1,147 @@
+"""Scores of pictures by fits that never saw their source: one fit a fold, kept on disk until all are done."""
+
+import hashlib
+import json
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import PartialState
+from safetensors.numpy import load_file, save_file
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from tqdm import tqdm
+from transformers import PrinterCallback, set_seed
+
+from modeling import RobustClipForImageClassification
+
+from .arguments import RobustTrainingArguments
+from .distributed import first_decides, world_size
+from .feature_bank import FeatureBank
+from .metrics import source_weights
+from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
+
+# Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.
+# With the default backbone these two are the best in pooled AUC and in AUC with sources weighted equally.
+BASELINES = {"logistic regression": (0.1, False), "logistic regression, sources weighted equally": (0.01, True)}
+
+
+# What a fit's scores come from, besides data and settings.
+_CODE = (
+    "modeling/modeling_robust_clip.py",
+    "train/distributed.py",
+    "train/held_out.py",
+    "train/losses.py",
+    "train/sam.py",
+    "train/sampling.py",
+    "train/trainer.py",
+)
+
+
+def fit_head(
+    model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments
+) -> None:
+    """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head."""
+    set_seed(training.seed)
+    model.reset_head()
+    labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
+    trainer = RobustTrainer(
+        model=model,
+        args=training,
+        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
+        data_collator=collate_batch,  # type: ignore[arg-type]
+    )
+    trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
+    trainer.train()
+    # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
+    trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+
+
+def split_by_source(bank: FeatureBank, folds: int) -> np.ndarray:
+    """Number of the fold that holds each row out, (N,): whole sources, and each class left in every other fold.
+
+    Args:
+        bank: the data.
+        folds: groups of sources; 0 = each source on its own.
+
+    Raises:
+        ValueError: leaving a fold out takes a class away.
+    """
+    sources, labels = bank.rows["source"].to_numpy(), bank.rows["label"].to_numpy()
+    folds = folds or len(np.unique(sources))
+    fold = np.empty(len(bank), dtype=np.int64)
+    for number, (train_rows, held_out) in enumerate(GroupKFold(n_splits=folds).split(sources, groups=sources)):
+        if len(np.unique(labels[train_rows])) < 2:
+            raise ValueError(
+                f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
+                "at least two folds."
+            )
+        fold[held_out] = number
+    return fold
+
+
+def held_out_scores(
+    model: RobustClipForImageClassification,
+    bank: FeatureBank,
+    fold: np.ndarray,
+    training: RobustTrainingArguments,
+    unfinished: Path,
+) -> dict[str, np.ndarray]:
+    """Scores of every row, by the head and by the baselines, from fits that never saw the row's source.
+
+    Each fold's scores are kept in `unfinished`, so that an interrupted run goes on with the next fold.
+    """
+    scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
+    for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
+        train_rows, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        path = unfinished / f"{_fit_digest(bank, train_rows, training)}.safetensors"
+        if first_decides(path.is_file()):
+            found = load_file(path)
+        else:
+            found = _fold_scores(model, bank, train_rows, held_out, training)
+            if PartialState().is_main_process:
+                unfinished.mkdir(parents=True, exist_ok=True)
+                save_file(found, path.with_suffix(".partial"))
+                path.with_suffix(".partial").replace(path)
+        for name, values in found.items():
+            scores[name][held_out] = values
+    return scores
+
+
+def _fit_digest(bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments) -> str:
+    """Name of a fit's stored scores: all that decides them, so that those of other settings are never taken."""
+    untold = ("output_dir", "run_name", "project", "logging", "report_to", "disable_tqdm")
+    settings = {name: value for name, value in training.to_dict().items() if not name.startswith(untold)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    digest.update(f"{bank.info['fingerprint']} {world_size()} {version('torch')}".encode())
+    digest.update(rows.tobytes() + "\n".join(bank.rows["source"]).encode())
+    for name in _CODE:
+        digest.update((Path(__file__).parent.parent / name).read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _fold_scores(
+    model: RobustClipForImageClassification,
+    bank: FeatureBank,
+    train_rows: np.ndarray,
+    held_out: np.ndarray,
+    training: RobustTrainingArguments,
+) -> dict[str, np.ndarray]:
+    """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others."""
+    fit_head(model, bank, train_rows, training)
+    text = None if bank.text_embeds is None else bank.text_embeds[held_out]
+    scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
+    features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()
+    weights = source_weights(labels[train_rows], bank.rows["source"].to_numpy()[train_rows]) * len(train_rows)
+    for name, (inverse_penalty, weighted) in BASELINES.items():
+        probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
+        sample_weight = weights if weighted else None
+        probe.fit(features[train_rows], labels[train_rows], logisticregression__sample_weight=sample_weight)
+        scores[name] = probe.decision_function(features[held_out]).astype(np.float64)
+    return scores
+
+
+__all__ = ["BASELINES", "fit_head", "held_out_scores", "split_by_source"]
