@@ -44,12 +44,13 @@ def test_offsets_between_groups_change_the_pooled_auc_alone(monkeypatch):
 
 def test_groups_of_one_class_are_left_out_of_the_auc_within_folds(monkeypatch):
     monkeypatch.setattr(ablation_figures, "DRAWS", 5)
-    frame = pd.DataFrame({"label": [0, 1, 0, 0], "source": list("abcd")})
-    figures = HeldOut(frame, np.array([0, 0, 1, 1])).measure(np.array([[0.0], [1.0], [5.0], [6.0]]))["figures"]
+    frame = pd.DataFrame({"label": [0, 1, 0, 0, 1], "source": list("abcde")})
+    scores = np.array([[0.0], [1.0], [5.0], [6.0], [1.0]])
+    figures = HeldOut(frame, np.array([0, 0, 1, 1, 0])).measure(scores)["figures"]
     assert figures["auc_within_folds"]["value"] == 1
     assert figures["auc"]["value"] == pytest.approx(1 / 3)
     assert figures["auc"]["seed_sd"] is None
-    apart = HeldOut(frame, np.array([0, 1, 0, 0])).measure(np.zeros((4, 1)))
+    apart = HeldOut(frame, np.array([0, 1, 0, 0, 1])).measure(np.zeros((5, 1)))
     assert apart["figures"]["auc_within_folds"] is None
     assert apart["worst_source"] is None  # none has 20 pictures
 

@@ -175,8 +175,9 @@ def test_two_processes_make_one_bank_and_fit_one_head(worker, tmp_path, parquet,
     one = build_feature_bank(records, tmp_path / "one", backbone=str(backbone), views=3, batch_size=5, shard_size=2)
     two = FeatureBank.load(tmp_path / "two")
     pd.testing.assert_frame_equal(two.rows, one.rows)
-    assert torch.equal(two.image_embeds, one.image_embeds)
-    assert two.info == one.info
+    # torchrun gives each process one thread: sums run in another order.
+    torch.testing.assert_close(two.image_embeds, one.image_embeds, rtol=1e-5, atol=1e-6)
+    assert {**two.info, "fingerprint": ""} == {**one.info, "fingerprint": ""}
 
     settings = "--folds 3 --head_depth 1 --max_steps 15 --per_device_train_batch_size 32 --learning_rate 1e-2"
     settings += " --report_to none --save_strategy no"
