@@ -144,7 +144,7 @@ def build_feature_bank(
         "shards": shards,
     }
     with processes.main_process_first():
-        claim_folder(output / INFO_FILE, info)
+        _claim_folder(output / INFO_FILE, info)
     if "fingerprint" in json.loads((output / INFO_FILE).read_text()):
         if processes.is_main_process:
             for left in output.glob("shard-*"):  # a run that was killed right after it had finished
@@ -320,7 +320,7 @@ def _shard_name(index: int, shards: int) -> str:
     return f"shard-{index:05d}-of-{shards:05d}.arrow"
 
 
-def claim_folder(path: Path, settings: dict) -> None:
+def _claim_folder(path: Path, settings: dict) -> None:
     """Write the settings of a long computation into its folder, or check that it was begun with the same ones.
 
     Raises:
@@ -374,7 +374,6 @@ def _records_fingerprint(records: datasets.Dataset) -> str:
 __all__ = [
     "FeatureBank",
     "build_feature_bank",
-    "claim_folder",
     "processor_settings",
     "weights_fingerprint",
     "write_json",
