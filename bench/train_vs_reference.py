@@ -26,6 +26,7 @@ from time import perf_counter
 
 os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: bars would tear the tables apart
 
+import numpy as np
 import torch
 from reference_steps import (
     LOSSES,
@@ -261,7 +262,7 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
             output_dir=folder, num_train_epochs=EPOCHS, save_strategy="no", logging_strategy="no", report_to="none"
         )
         with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints its summary
-            return seconds(lambda: fit_head(model, features, range(len(labels)), training)) / EPOCHS
+            return seconds(lambda: fit_head(model, features, np.arange(len(labels)), training)) / EPOCHS
 
     with tempfile.TemporaryDirectory() as folder:
         calls = {

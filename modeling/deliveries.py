@@ -96,6 +96,7 @@ STANDARD_DELIVERIES: dict[str, Delivery] = {
     "crop_80": lambda image, rng: crop(image, 0.8, rng),
     "screenshot": lambda image, rng: screenshot(image),
     "social": lambda image, rng: webp(jpeg(fit_within(image, 1080), 75), 70),
+    "reposted": lambda image, rng: jpeg(screenshot(webp(jpeg(fit_within(image, 1080), 75), 70)), 70),
 }
 
 

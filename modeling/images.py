@@ -90,9 +90,22 @@ def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> I
     if isinstance(source, Image.Image):
         _check_size(source)
         return _decode(source)
-    image = _read_header(_read(source))
+    return _decode(read_header(source))
+
+
+def read_header(source: str | os.PathLike | bytes | IO[bytes]) -> ImageFile.ImageFile:
+    """Format, size and metadata of a picture; no pixel is decoded.
+
+    Args:
+        source: as for `open_image`, but no PIL image.
+
+    Raises:
+        ImageError: as `open_image` for what the header tells.
+        TypeError: `source` is of another type.
+    """
+    image = _parse_header(read_bytes(source))
     _check_size(image)
-    return _decode(image)
+    return image
 
 
 _TOO_MANY_PIXELS = (
@@ -104,8 +117,13 @@ _DAMAGED = (
 )
 
 
-def _read(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
-    """All bytes of the source, never more than the limit."""
+def read_bytes(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
+    """All bytes of a local file, of bytes or of a binary file object, never more than 50 MB.
+
+    Raises:
+        ImageError: there is no such file, it is empty or too large.
+        TypeError: `source` is of another type.
+    """
     if isinstance(source, bytes | bytearray | memoryview):
         data = bytes(source)
     elif isinstance(source, str | os.PathLike):
@@ -136,8 +154,8 @@ def _read(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
     return data
 
 
-def _read_header(data: bytes) -> ImageFile.ImageFile:
-    """Let the reader that the first bytes name parse the header; no pixel is decoded."""
+def _parse_header(data: bytes) -> ImageFile.ImageFile:
+    """Let the reader that the first bytes name parse the header."""
     reader = next((reader for signature, reader in READERS if signature.match(data)), None)
     if reader is None or HEIC.match(data):
         raise ImageError(_why_unreadable(data))
@@ -180,4 +198,4 @@ def _why_unreadable(data: bytes) -> str:
     return "This file is not a picture that can be read. Please use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
 
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "ImageError", "open_image"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "ImageError", "open_image", "read_bytes", "read_header"]

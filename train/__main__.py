@@ -33,6 +33,13 @@ class FeatureArguments:
     output: str = field(metadata={"help": "Folder of the bank; an interrupted run goes on where it stopped."})
     backbone: str = field(default="default", metadata={"help": "`default`, or a CLIP by Hub id or folder."})
     views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
+    probe_per_source: int = field(
+        default=0,
+        metadata={
+            "help": "Pictures of each source and class that are also embedded under every standard delivery, so that "
+            "`fit` and `evaluate` measure robustness. They are not trained on."
+        },
+    )
     seed: int = field(default=0, metadata={"help": "Seed of the random deliveries."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a forward pass."})
 
@@ -56,6 +63,7 @@ def _features(arguments: list[str]) -> None:
         features.output,
         backbone=features.backbone,
         views=features.views,
+        probe_per_source=features.probe_per_source,
         seed=features.seed,
         batch_size=features.batch_size,
     )

@@ -5,13 +5,12 @@ The sentences are written by rules, so that the report says what the numbers sho
 
 import csv
 import io
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from .ablation_figures import FIGURES, WORST_SOURCE_PICTURES
 from .ablation_plots import write_plots
-from .feature_bank import write_json
+from .files import write_json, write_text
 
 COLUMNS = ("part", "case", "figure", "value", "low", "high", "seed_sd")
 
@@ -21,9 +20,9 @@ def write_report(results: dict, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_plots(results, folder)
     write_json(folder / "results.json", results)
-    _write_text(folder / "results.csv", _csv(results))
+    write_text(folder / "results.csv", _csv(results))
     sections = (_summary, _settings, _recipes, _parts, _sensitivity, _imbalance, _inputs, _landscape, _reading)
-    _write_text(folder / "report.md", "\n\n".join(section(results) for section in sections) + "\n")
+    write_text(folder / "report.md", "\n\n".join(section(results) for section in sections) + "\n")
 
 
 def finding(subject: str, figures: dict) -> str:
@@ -296,12 +295,6 @@ def _flat(results: dict) -> Iterator[tuple[str, str, dict]]:
         yield from (("inputs", name, figures) for name, figures in results["inputs"]["comparisons"].items())
         same = results["inputs"]["same_text"]["figures"] or {}
         yield from (("inputs, same text", name, figures) for name, figures in same.items())
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 __all__ = ["finding", "write_report"]

@@ -13,7 +13,8 @@ from modeling import RobustClipForImageClassification
 from modeling.checkpoints import load_processor, resolve_checkpoint
 
 from .calibration import calibrate
-from .feature_bank import FeatureBank, processor_settings, weights_fingerprint, write_json
+from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
+from .files import write_json
 from .metrics import (
     Statistic,
     average_precision,

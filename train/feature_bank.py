@@ -1,10 +1,9 @@
 """Feature bank: pictures -> embeddings, once, so that a head trains in minutes.
 
-A row is one view of one record: view 0 is the picture as it is, the others are random deliveries of it (the same for
-both classes). While it is made, a bank is a folder of shards. Each is written under a temporary name and renamed, and
-one that is there is not computed again: an interrupted run goes on where it stopped, and several processes on one
-file system share the work (torchrun). Finished, it is `rows.arrow`, one memory-mapped matrix of embeddings for each
-tower, and `bank.json`, which says what made it.
+A row is one view of one record (see `embedder`). While it is made, a bank is a folder of shards. Each is written under
+a temporary name and renamed, and one that is there is not computed again: an interrupted run goes on where it stopped,
+and several processes on one file system share the work (torchrun). Finished, it is `rows.arrow`, one memory-mapped
+matrix of embeddings for each tower, and `bank.json`, which says what made it.
 """
 
 import hashlib
@@ -12,13 +11,10 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -27,26 +23,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
-from PIL import Image
+from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
-from modeling import RobustClipImageProcessor, RobustClipModel
+from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
 from modeling.checkpoints import default_backbone, load_processor
-from modeling.deliveries import random_delivery
-from modeling.detector import tokenize_captions
-from modeling.images import ImageError, open_image
+from modeling.deliveries import STANDARD_DELIVERIES
+
+from .embedder import META_SCHEMA, Embedder, choose_probed
+from .files import write_json
 
 logger = logging.getLogger(__name__)
 
 INFO_FILE = "bank.json"
 ROWS_FILE = "rows.arrow"
-META_SCHEMA = pa.schema(
-    [
-        (name, pa.int64() if name in ("label", "view") else pa.string())
-        for name in ("record_id", "label", "generator", "source", "style", "view", "delivery")
-    ]
-)
 META_COLUMNS = META_SCHEMA.names
 
 
@@ -55,7 +46,7 @@ class FeatureBank:
     """Embeddings with what is known of them.
 
     Args:
-        rows: one row a view: record_id, label, generator, source, style, view, delivery.
+        rows: one row a view: record_id, label, generator, source, style, view, delivery, and the facts of its file.
         image_embeds: (N, D_image) float32, memory-mapped: rows come from disk when they are used.
         text_embeds: (N, D_text) float32, memory-mapped, a row of zeros where there is no text; `None` without a text
             tower.
@@ -70,6 +61,14 @@ class FeatureBank:
     def __len__(self) -> int:
         """Number of views."""
         return len(self.rows)
+
+    def select(self, mask: NDArray[np.bool_]) -> "FeatureBank":
+        """The rows (N,) where the mask holds; their embeddings are copied into memory, unless all are kept."""
+        if mask.all():
+            return self
+        kept = torch.from_numpy(np.flatnonzero(mask))
+        text = None if self.text_embeds is None else self.text_embeds[kept]
+        return FeatureBank(self.rows[mask].reset_index(drop=True), self.image_embeds[kept], text, self.info)
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "FeatureBank":
@@ -87,10 +86,13 @@ class FeatureBank:
         info = json.loads(info_file.read_text())
         if "fingerprint" not in info:
             raise ValueError(f"{folder} is not finished: run `python -m train features` again to go on.")
+        rows = _read_table(folder / ROWS_FILE)
+        if missing := sorted(set(META_COLUMNS) - set(rows.column_names)):
+            raise ValueError(f"{folder} was made by an earlier version, it lacks {missing}: make the bank again.")
         image_embeds, text_embeds = (_load_matrix(folder / f"{name}.npy") for name in ("image_embeds", "text_embeds"))
         if image_embeds is None:
             raise ValueError(f"{folder} lacks image_embeds.npy: delete the folder and make the bank again.")
-        return cls(_read_table(folder / ROWS_FILE).to_pandas(), image_embeds, text_embeds, info)
+        return cls(rows.to_pandas(), image_embeds, text_embeds, info)
 
 
 def build_feature_bank(
@@ -99,6 +101,7 @@ def build_feature_bank(
     *,
     backbone: str = "default",
     views: int = 4,
+    probe_per_source: int = 0,
     seed: int = 0,
     batch_size: int = 16,
     shard_size: int = 128,
@@ -108,8 +111,9 @@ def build_feature_bank(
     Args:
         records: from `train.data.load_records`.
         output: folder to write; one that an interrupted run left is continued.
-        backbone: "default", or a CLIP by Hub id or folder.
+        backbone: "default", or a CLIP or one of our checkpoints by Hub id or folder.
         views: views a record, at least 1; the first is the picture as it is.
+        probe_per_source: records of each source and class that are embedded under every standard delivery too.
         seed: of the random deliveries. A view depends on seed, record and view number only.
         batch_size: pictures a forward pass.
         shard_size: records a shard.
@@ -128,7 +132,7 @@ def build_feature_bank(
     processes = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
     with processes.main_process_first():
         folder = str(default_backbone()) if backbone == "default" else backbone
-    model = RobustClipModel.from_backbone(folder).eval()
+    model = load_backbone(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
     processor = load_processor(folder)
     shards = -(-len(records) // shard_size)
@@ -139,6 +143,8 @@ def build_feature_bank(
         "records": len(records),
         "records_sha256": _records_fingerprint(records),
         "views": views,
+        "probe_per_source": probe_per_source,
+        "standard_deliveries": list(STANDARD_DELIVERIES) if probe_per_source else [],
         "seed": seed,
         "shard_size": shard_size,
         "shards": shards,
@@ -150,14 +156,22 @@ def build_feature_bank(
             for left in output.glob("shard-*"):  # a run that was killed right after it had finished
                 left.unlink()
         return FeatureBank.load(output)
-    embed = _Embedder(model.to(processes.device), tokenizer, processor, batch_size)
+    embed = Embedder(
+        model.to(processes.device),
+        tokenizer,
+        processor,
+        batch_size=batch_size,
+        views=views,
+        seed=seed,
+        probed=choose_probed(records, probe_per_source, seed),
+    )
     mine = range(processes.process_index, shards, processes.num_processes)
     with tqdm(total=len(mine), unit="shard", desc="features", disable=not processes.is_main_process) as progress:
         for index in mine:
             path = output / _shard_name(index, shards)
             if not path.is_file():
                 rows = range(index * shard_size, min((index + 1) * shard_size, len(records)))
-                _write_table(path, embed(records.select(rows), views, seed, progress))
+                _write_table(path, embed(records.select(rows), progress))
             progress.update()
     processes.wait_for_everyone()
     if processes.is_main_process:
@@ -207,92 +221,6 @@ def _finish(output: Path, info: dict) -> None:
         path.unlink()
 
 
-class _Embedder:
-    """Embeds records; the next batch is decoded in a thread while the backbone works."""
-
-    def __init__(
-        self,
-        model: RobustClipModel,
-        tokenizer: Any,
-        processor: RobustClipImageProcessor,
-        batch_size: int,
-    ) -> None:
-        self.model, self.tokenizer, self.processor, self.batch_size = model, tokenizer, processor, batch_size
-
-    def __call__(self, records: datasets.Dataset, views: int, seed: int, progress: tqdm) -> pa.Table:
-        """Embed a shard's records into a table with an `unreadable` list in its metadata."""
-        unreadable: list[dict] = []
-        rows: list[dict] = []
-        image_embeds: list[torch.Tensor] = []
-        text_embeds: list[torch.Tensor] = []
-        batches = self._batches(records, views, seed, unreadable)
-        done = 0
-        with ThreadPoolExecutor(max_workers=1) as thread, torch.inference_mode():
-            upcoming = thread.submit(next, batches, None)
-            while (batch := upcoming.result()) is not None:
-                upcoming = thread.submit(next, batches, None)
-                batch_rows, pixel_values, texts = batch
-                embeds = self.model(pixel_values=pixel_values.to(self.model.device)).image_embeds
-                image_embeds.append(embeds.float().cpu())
-                rows += batch_rows
-                if self.tokenizer is not None:
-                    text_embeds.append(self._embed_texts(texts))
-                done += len(batch_rows)
-                progress.set_postfix_str(f"{done} of {len(records) * views} views of this shard")
-        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
-        table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.vision_config)})
-        if self.tokenizer is not None:
-            table = table.append_column("text_embeds", _vectors(text_embeds, self.model.config.text_config))
-        return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
-
-    def _batches(
-        self, records: datasets.Dataset, views: int, seed: int, unreadable: list[dict]
-    ) -> Iterator[tuple[list[dict], torch.Tensor, list[str | None]]]:
-        """Yield (rows, pixel_values, texts), `batch_size` views at a time."""
-        rows: list[dict] = []
-        pixels: list[torch.Tensor] = []
-        texts: list[str | None] = []
-        for record in records:
-            try:
-                picture = open_image(record["image"]["bytes"] or record["image"]["path"])
-            except ImageError as error:
-                unreadable.append({"record_id": record["record_id"], "error": str(error)})
-                continue
-            for view in range(views):
-                delivered, delivery = _deliver(picture, record["record_id"], view, seed)
-                pixels.append(self.processor(images=delivered, return_tensors="pt")["pixel_values"])
-                rows.append({**record, "view": view, "delivery": delivery})
-                texts.append(record["text"])
-                if len(rows) == self.batch_size:
-                    yield rows, torch.cat(pixels), texts
-                    rows, pixels, texts = [], [], []
-        if rows:
-            yield rows, torch.cat(pixels), texts
-
-    def _embed_texts(self, texts: list[str | None]) -> torch.Tensor:
-        """(B, D_text) with a row of zeros where there is no text."""
-        tower: Any = self.model.text_tower
-        tokens = tokenize_captions(self.tokenizer, texts)
-        embeds = tower(**{name: tensor.to(self.model.device) for name, tensor in tokens.items()}).text_embeds.cpu()
-        has_text = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
-        return torch.where(has_text, embeds, torch.zeros_like(embeds))
-
-
-def _deliver(picture: Image.Image, record_id: str, view: int, seed: int) -> tuple[Image.Image, str]:
-    """The picture itself for view 0, else a random delivery that depends on seed, record and view only."""
-    if view == 0:
-        return picture, "clean"
-    record_seed = int.from_bytes(hashlib.sha256(record_id.encode()).digest()[:8], "big")
-    return random_delivery(picture, np.random.default_rng([seed, view, record_seed]))
-
-
-def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeListArray:
-    """Batches of (B, D) tensors as an Arrow column of D-vectors."""
-    width = tower_config.projection_dim  # type: ignore[attr-defined]
-    values = torch.cat(batches).flatten().numpy() if batches else np.empty(0, np.float32)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
-
-
 def _load_matrix(path: Path) -> torch.Tensor | None:
     """A stored matrix, memory-mapped; `None` where there is no such file."""
     if not path.is_file():
@@ -339,12 +267,11 @@ def _claim_folder(path: Path, settings: dict) -> None:
         write_json(path, settings)
 
 
-def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file, all or nothing; NaN, which JSON does not have, raises ValueError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".partial")
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+def load_backbone(folder: str) -> RobustClipModel:
+    """The backbone of a CLIP, or of one of our checkpoints, by folder or Hub id, in evaluation mode."""
+    if AutoConfig.from_pretrained(folder).model_type == RobustClipConfig.model_type:
+        return RobustClipModel.from_pretrained(folder).eval()
+    return RobustClipModel.from_backbone(folder).eval()
 
 
 def weights_fingerprint(model: RobustClipModel) -> str:
@@ -374,7 +301,7 @@ def _records_fingerprint(records: datasets.Dataset) -> str:
 __all__ = [
     "FeatureBank",
     "build_feature_bank",
+    "load_backbone",
     "processor_settings",
     "weights_fingerprint",
-    "write_json",
 ]

@@ -8,9 +8,6 @@ import logging
 import platform
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +26,7 @@ from .calibration import Calibration, calibrate
 from .distributed import world_size
 from .evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
+from .files import staged
 from .held_out import BASELINES, fit_head, held_out_scores, split_by_source
 
 logger = logging.getLogger(__name__)
@@ -105,7 +103,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         },
         "made_by": provenance,
     }
-    fit_head(model, bank, np.arange(len(bank)), training)
+    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
     if PartialState().is_main_process:
         _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
         shutil.rmtree(unfinished)
@@ -235,14 +233,14 @@ def _write_checkpoint(
     config.backbone_name = HUB_ID if backbone == "default" else backbone
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
     processor = load_processor(_backbone_folder(bank))
-    with _staged(Path(str(training.output_dir))) as folder:
+    with staged(Path(str(training.output_dir))) as folder:
         model.eval().save_pretrained(folder)
         processor.save_pretrained(folder)
         if bank.text_embeds is not None:
             AutoTokenizer.from_pretrained(backbone).save_pretrained(folder)
         write_evaluation(folder, evaluation)
     if arguments.head_output is not None:
-        with _staged(Path(arguments.head_output)) as folder:
+        with staged(Path(arguments.head_output)) as folder:
             config.save_pretrained(folder)
             processor.save_pretrained(folder)
             for code in folder.glob("*_robust_clip.py"):  # the code is in `modeling` already
@@ -250,16 +248,6 @@ def _write_checkpoint(
             save_file(model.head.state_dict(), folder / HEAD_FILE)
             (folder / HEAD_FILE).chmod(0o644)  # safetensors writes 0600
             write_evaluation(folder, evaluation)
-
-
-@contextmanager
-def _staged(folder: Path) -> Iterator[Path]:
-    """A folder to write into, whose files come to `folder` together when all are written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as staging:
-        yield Path(staging)
-        for file in Path(staging).iterdir():
-            file.replace(folder / file.name)
 
 
 __all__ = ["FitArguments", "fit", "git_commit", "join_sources", "new_model"]

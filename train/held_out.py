@@ -92,11 +92,13 @@ def held_out_scores(
 ) -> dict[str, np.ndarray]:
     """Scores of every row, by the head and by the baselines, from fits that never saw the row's source.
 
-    Each fold's scores are kept in `unfinished`, so that an interrupted run goes on with the next fold.
+    Views of standard deliveries are scored, and never fitted on. Each fold's scores are kept in `unfinished`, so that
+    an interrupted run goes on with the next fold.
     """
     scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
+    trained_on = (bank.rows["view"] >= 0).to_numpy()
     for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
-        train_rows, held_out = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        train_rows, held_out = np.flatnonzero((fold != number) & trained_on), np.flatnonzero(fold == number)
         path = unfinished / f"{_fit_digest(bank, train_rows, training)}.safetensors"
         if first_decides(path.is_file()):
             found = load_file(path)

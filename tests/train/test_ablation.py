@@ -19,7 +19,8 @@ from train.ablation import FULL, NO_SAM, AblationArguments, ablate, recipe_cases
 from train.ablation_figures import FIGURES
 from train.ablation_study import Case, Study
 from train.arguments import RobustTrainingArguments
-from train.feature_bank import FeatureBank, _write_table, write_json
+from train.feature_bank import FeatureBank, _write_table
+from train.files import write_json
 from train.fit import FitArguments, new_model
 from train.held_out import fit_head
 from train.losses import robust_loss

@@ -1,0 +1,159 @@
+"""Records -> rows of a feature bank: what is known of a picture and its file, and the backbone's embeddings of views.
+
+A view is a picture on one way to the reader. View 0 is the picture as it is and views 1, 2, ... are random deliveries:
+those are trained on. View -1 is one of the standard deliveries, for measuring how a detector bears them.
+"""
+
+import hashlib
+import heapq
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from modeling import RobustClipImageProcessor, RobustClipModel
+from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
+from modeling.detector import tokenize_captions
+from modeling.images import ImageError, open_image, read_bytes
+
+from .file_facts import FACTS, file_facts
+
+STANDARD_VIEW = -1
+META_SCHEMA = pa.schema(
+    [
+        (name, pa.int64() if name in ("label", "view") else pa.string())
+        for name in ("record_id", "label", "generator", "source", "style", "view", "delivery")
+    ]
+    + FACTS
+)
+
+
+class Embedder:
+    """Embeds records; the next batch is decoded in a thread while the backbone works.
+
+    Args:
+        model: the backbone, in evaluation mode.
+        tokenizer: for the text tower; `None` without one.
+        processor: prepares pictures.
+        batch_size: views a forward pass.
+        views: views a record to train on.
+        seed: of the deliveries.
+        probed: identifiers of the records that are embedded under every standard delivery too.
+    """
+
+    def __init__(
+        self,
+        model: RobustClipModel,
+        tokenizer: Any,
+        processor: RobustClipImageProcessor,
+        *,
+        batch_size: int,
+        views: int,
+        seed: int,
+        probed: Collection[str],
+    ) -> None:
+        self.model, self.tokenizer, self.processor = model, tokenizer, processor
+        self.batch_size, self.views, self.seed, self.probed = batch_size, views, seed, probed
+
+    def __call__(self, records: datasets.Dataset, progress: tqdm) -> pa.Table:
+        """Embed a shard's records into a table with an `unreadable` list in its metadata."""
+        unreadable: list[dict] = []
+        rows: list[dict] = []
+        image_embeds: list[torch.Tensor] = []
+        text_embeds: list[torch.Tensor] = []
+        batches = self._batches(records, unreadable)
+        with ThreadPoolExecutor(max_workers=1) as thread, torch.inference_mode():
+            upcoming = thread.submit(next, batches, None)
+            while (batch := upcoming.result()) is not None:
+                upcoming = thread.submit(next, batches, None)
+                batch_rows, pixel_values, texts = batch
+                embeds = self.model(pixel_values=pixel_values.to(self.model.device)).image_embeds
+                image_embeds.append(embeds.float().cpu())
+                rows += batch_rows
+                if self.tokenizer is not None:
+                    text_embeds.append(self._embed_texts(texts))
+                progress.set_postfix_str(f"{len(rows)} views of this shard")
+        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
+        table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.vision_config)})
+        if self.tokenizer is not None:
+            table = table.append_column("text_embeds", _vectors(text_embeds, self.model.config.text_config))
+        return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
+
+    def _batches(
+        self, records: datasets.Dataset, unreadable: list[dict]
+    ) -> Iterator[tuple[list[dict], torch.Tensor, list[str | None]]]:
+        """Yield (rows, pixel_values, texts), `batch_size` views at a time."""
+        rows: list[dict] = []
+        pixels: list[torch.Tensor] = []
+        texts: list[str | None] = []
+        for record in records:
+            try:
+                content = read_bytes(record["image"]["bytes"] or record["image"]["path"])
+                picture = open_image(content)
+                facts = file_facts(content, picture)
+            except ImageError as error:
+                unreadable.append({"record_id": record["record_id"], "error": str(error)})
+                continue
+            for view, delivery, delivered in self._views(picture, record["record_id"]):
+                pixels.append(self.processor(images=delivered, return_tensors="pt")["pixel_values"])
+                rows.append({**record, **facts, "view": view, "delivery": delivery})
+                texts.append(record["text"])
+                if len(rows) == self.batch_size:
+                    yield rows, torch.cat(pixels), texts
+                    rows, pixels, texts = [], [], []
+        if rows:
+            yield rows, torch.cat(pixels), texts
+
+    def _views(self, picture: Image.Image, record_id: str) -> Iterator[tuple[int, str, Image.Image]]:
+        """Yield (view, delivery, picture); what is random depends on seed, record and view or delivery only."""
+        yield 0, "clean", picture
+        record_seed = int.from_bytes(hashlib.sha256(record_id.encode()).digest()[:8], "big")
+        for view in range(1, self.views):
+            delivered, delivery = random_delivery(picture, np.random.default_rng([self.seed, view, record_seed]))
+            yield view, delivery, delivered
+        if record_id in self.probed:
+            for number, (delivery, deliver) in enumerate(STANDARD_DELIVERIES.items()):
+                if delivery != "clean":  # view 0 is that
+                    rng = np.random.default_rng([self.seed, 2**32 + number, record_seed])
+                    yield STANDARD_VIEW, delivery, deliver(picture, rng)
+
+    def _embed_texts(self, texts: list[str | None]) -> torch.Tensor:
+        """(B, D_text) with a row of zeros where there is no text."""
+        tower: Any = self.model.text_tower
+        tokens = tokenize_captions(self.tokenizer, texts)
+        embeds = tower(**{name: tensor.to(self.model.device) for name, tensor in tokens.items()}).text_embeds.cpu()
+        has_text = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
+        return torch.where(has_text, embeds, torch.zeros_like(embeds))
+
+
+def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[str]:
+    """Identifiers of at most `per_source` records of each source and class, the same whatever their order."""
+    kept: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
+    if per_source == 0:
+        return set()
+    for batch in records.select_columns(["record_id", "source", "label"]).iter(batch_size=1000):
+        for record_id, source, label in zip(batch["record_id"], batch["source"], batch["label"], strict=True):
+            rank = int.from_bytes(hashlib.sha256(f"{seed} {record_id}".encode()).digest()[:8], "big")
+            smallest = kept[source, label]  # a heap of negative ranks: the largest rank leaves first
+            heapq.heappush(smallest, (-rank, record_id))
+            if len(smallest) > per_source:
+                heapq.heappop(smallest)
+    return {record_id for smallest in kept.values() for _, record_id in smallest}
+
+
+def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeListArray:
+    """Batches of (B, D) tensors as an Arrow column of D-vectors."""
+    width = tower_config.projection_dim  # type: ignore[attr-defined]
+    values = torch.cat(batches).flatten().numpy() if batches else np.empty(0, np.float32)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
+
+
+__all__ = ["META_SCHEMA", "STANDARD_VIEW", "Embedder", "choose_probed"]
