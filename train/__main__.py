@@ -4,6 +4,7 @@ Each takes flags or one YAML file, and has --help.
 """
 
 import argparse
+import itertools
 import json
 import logging
 import sys
@@ -19,9 +20,9 @@ from transformers import HfArgumentParser
 from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
 from .card import CardArguments, update_documents
+from .checkpoint_evaluation import EvaluateArguments, evaluate
 from .data import DataArguments, load_records
-from .evaluation import evaluate_checkpoint, write_evaluation
-from .feature_bank import FeatureBank, build_feature_bank
+from .feature_bank import build_feature_bank
 from .fit import FitArguments, fit
 from .operating_point import CalibrateArguments, calibrate_checkpoint, describe
 
@@ -42,15 +43,6 @@ class FeatureArguments:
     )
     seed: int = field(default=0, metadata={"help": "Seed of the random deliveries."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a forward pass."})
-
-
-@dataclass
-class EvaluateArguments:
-    """What to measure."""
-
-    bank: str = field(metadata={"help": "Feature bank made with the checkpoint's backbone."})
-    output: str = field(metadata={"help": "Folder for evaluation.json."})
-    checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
 
 
 def _features(arguments: list[str]) -> None:
@@ -90,11 +82,10 @@ def _fit(arguments: list[str]) -> None:
 
 
 def _evaluate(arguments: list[str]) -> None:
-    (evaluate_arguments,) = _parse((EvaluateArguments,), "evaluate", arguments)
-    evaluation = evaluate_checkpoint(evaluate_arguments.checkpoint, FeatureBank.load(evaluate_arguments.bank))
-    write_evaluation(evaluate_arguments.output, evaluation)
-    _print_figures(evaluation)
-    print(f"written: {Path(evaluate_arguments.output) / 'evaluation.json'}")
+    given = _named(arguments, "checkpoint", "data")
+    evaluate_arguments, data = _parse((EvaluateArguments, DataArguments), "evaluate", given)
+    _print_figures(evaluate(evaluate_arguments, data))
+    print(f"written: {Path(evaluate_arguments.output) / 'report.html'}")
 
 
 def _ablate(arguments: list[str]) -> None:
@@ -129,6 +120,17 @@ def _parse(types: tuple[Any, ...], command: str, arguments: list[str]) -> tuple:
     return parser.parse_args_into_dataclasses(args=arguments)
 
 
+def _named(arguments: list[str], *names: str) -> list[str]:
+    """Leading arguments that are no flags, such as `evaluate CHECKPOINT DATA`, as flags of these names."""
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        return arguments
+    leading = [*itertools.takewhile(lambda argument: not argument.startswith("--"), arguments)]
+    if len(leading) != len(names):
+        return arguments  # all by flag; or the parser says what it does not know
+    flags = [part for name, value in zip(names, leading, strict=True) for part in (f"--{name}", value)]
+    return flags + arguments[len(leading) :]
+
+
 def _yaml_flags(path: Path) -> list[str]:
     """A YAML file's settings as flags, so that the same parser checks names and types."""
     settings = yaml.safe_load(path.read_text())
@@ -142,7 +144,8 @@ def _yaml_flags(path: Path) -> list[str]:
 
 
 def _calibrate(arguments: list[str]) -> None:
-    (calibrate_arguments,) = _parse((CalibrateArguments,), "calibrate", arguments)
+    given = _named(arguments, "checkpoint", "data")
+    (calibrate_arguments,) = _parse((CalibrateArguments,), "calibrate", given)
     point, unreadable = calibrate_checkpoint(calibrate_arguments)
     print(describe(point))
     for detection in unreadable:

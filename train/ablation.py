@@ -18,8 +18,9 @@ from .ablation_report import write_report
 from .ablation_study import RATIOS, Case, Study
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
-from .fit import git_commit, join_sources
+from .fit import join_sources
 from .held_out import BASELINES
+from .made_by import git_commit
 
 FULL, NO_SAM, BCE = "CVaR + AUC + SAM", "CVaR + AUC", "BCE"
 CVAR_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)

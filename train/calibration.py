@@ -35,6 +35,14 @@ class Calibration:
         return 1 / (1 + np.exp(-(self.scale * np.asarray(scores, dtype=np.float64) + self.bias)))
 
 
+def verdicts(probability: ArrayLike, real_threshold: float, generated_threshold: float) -> NDArray[np.str_]:
+    """Verdict for each probability (N,): "real", "uncertain" or "generated"."""
+    probability = np.asarray(probability)
+    return np.select(
+        [probability >= generated_threshold, probability <= real_threshold], ["generated", "real"], "uncertain"
+    )
+
+
 def calibrate(
     labels: ArrayLike, scores: ArrayLike, sources: ArrayLike, *, target_fpr: float, target_fnr: float
 ) -> Calibration:
@@ -92,4 +100,4 @@ def _threshold(values: NDArray, weights: NDArray, rate: float) -> float:
     return float((values[allowed - 1] + values[allowed]) / 2)
 
 
-__all__ = ["Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "verdicts"]

@@ -3,35 +3,36 @@
 import os
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from modeling import RobustClipForImageClassification
-from modeling.checkpoints import load_processor, resolve_checkpoint
-
-from .calibration import calibrate
-from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
+from .bias_audit import audit_bias
+from .calibration import calibrate, verdicts
 from .files import write_json
 from .metrics import (
-    Statistic,
+    DRAWS,
     average_precision,
     bootstrap_interval,
     brier_score,
     equal_error_rate,
     expected_calibration_error,
+    mean_with_interval,
     reliability,
     roc_auc,
     source_weights,
     tpr_at_fpr,
+    weighted_mean,
     wilson_interval,
+    with_interval,
 )
-from .trainer import score_embeddings
+from .robustness import measure_robustness
 
-DRAWS = 1000
-_CLASSES = ("real", "generated")
+CLASSES = ("real", "generated")
+# Groups below are too small to be named the worst.
+WORST_GROUP_PICTURES = 10
 
 
 def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_threshold: float) -> dict:
@@ -55,69 +56,78 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         raise ValueError("There is nothing to evaluate: no rows.")
     if not np.isfinite(rows["score"]).all():
         raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
-    verdicts = _verdicts(rows["probability"].to_numpy(), real_threshold, generated_threshold)
-    rows = rows.assign(verdict=verdicts)
+    rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
     equal = source_weights(rows["label"], rows["source"])
     answered = rows["verdict"] != "uncertain"
+    flagged_rightly = (rows["verdict"] == "generated") == (rows["label"] == 1)
     right = rows["verdict"] == np.where(rows["label"] == 1, "generated", "real")
-    return {
+    evaluation = {
         "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
-        "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(_CLASSES)},
-        "auc": _with_interval(rows, roc_auc),
-        "auc_sources_weighted_equally": _with_interval(rows, roc_auc, equal),
-        "average_precision": _with_interval(rows, average_precision),
-        "tpr_at_1_percent_fpr": _with_interval(rows, partial(tpr_at_fpr, fpr=0.01)),
-        "tpr_at_5_percent_fpr": _with_interval(rows, partial(tpr_at_fpr, fpr=0.05)),
-        "oracle_equal_error_rate": _with_interval(rows, equal_error_rate),
-        "weighted_brier_score": _with_interval(rows, brier_score, equal, column="probability"),
-        "weighted_expected_calibration_error": _with_interval(
+        "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(CLASSES)},
+        "auc": with_interval(rows, roc_auc),
+        "auc_sources_weighted_equally": with_interval(rows, roc_auc, equal),
+        "average_precision": with_interval(rows, average_precision),
+        "tpr_at_1_percent_fpr": with_interval(rows, partial(tpr_at_fpr, fpr=0.01)),
+        "tpr_at_5_percent_fpr": with_interval(rows, partial(tpr_at_fpr, fpr=0.05)),
+        "oracle_equal_error_rate": with_interval(rows, equal_error_rate),
+        "weighted_brier_score": with_interval(rows, brier_score, equal, column="probability"),
+        "weighted_expected_calibration_error": with_interval(
             rows, expected_calibration_error, equal, column="probability"
         ),
         "weighted_reliability": reliability(rows["label"], rows["probability"], equal),
         "thresholds": {"real": real_threshold, "generated": generated_threshold},
-        "weighted_share_answered": _with_interval(rows.assign(value=answered), _mean, equal, column="value"),
-        "weighted_share_right_of_answered": _with_interval(
-            rows.assign(value=right.where(answered)), _mean, equal, column="value"
+        "weighted_share_answered": with_interval(rows.assign(value=answered), weighted_mean, equal, column="value"),
+        "weighted_share_right_of_answered": with_interval(
+            rows.assign(value=right.where(answered)), weighted_mean, equal, column="value"
         ),
-        "weighted_balanced_accuracy_of_flagging": _with_interval(
-            rows.assign(value=(rows["verdict"] == "generated") == (rows["label"] == 1)), _mean, equal, column="value"
+        "weighted_balanced_accuracy_of_flagging": with_interval(
+            rows.assign(value=flagged_rightly),
+            weighted_mean,
+            equal,
+            column="value",
         ),
-        "verdicts": {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(_CLASSES)},
+        "verdicts": {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(CLASSES)},
         "by_source": _by_source(rows),
         "by_generator": _by_generator(rows),
         "by_style": _by_style(rows),
     }
+    return evaluation | {"worst": _worst(evaluation)}
 
 
-def evaluate_checkpoint(checkpoint: str | os.PathLike | None, bank: FeatureBank) -> dict:
-    """Evaluate a checkpoint on the pictures of a bank, as they are (view 0).
+def evaluate_views(
+    rows: pd.DataFrame,
+    *,
+    real_threshold: float,
+    generated_threshold: float,
+    training: pd.DataFrame | None = None,
+) -> dict:
+    """Everything that is measured of a detector on the rows of a feature bank.
 
     Args:
-        checkpoint: a folder, a Hub id, or "default".
-        bank: made with the checkpoint's own backbone.
+        rows: one row a view: the columns of a bank, score (raw) and probability.
+        real_threshold: as for `evaluate_scores`.
+        generated_threshold: as for `evaluate_scores`.
+        training: rows of the bank that the detector was trained on, where known, to find pictures that are in both.
+
+    Returns:
+        A JSON-ready dictionary: `evaluate_scores` of the pictures as they are; AUC and verdicts on random deliveries,
+        where the bank has them; `robustness` under the standard deliveries (`None` without them); `bias_audit`.
 
     Raises:
-        ValueError: the bank was made with another backbone or image processor.
+        ValueError: no rows, or scores that are not finite.
     """
-    checkpoint = resolve_checkpoint(checkpoint)
-    model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
-    if weights_fingerprint(model.backbone) != bank.info["backbone_sha256"]:
-        raise ValueError(
-            f"The bank was made with another backbone ({bank.info['backbone']}) than the checkpoint's "
-            f"({model.config.backbone_name}): make a bank with the checkpoint's."
-        )
-    if (settings := processor_settings(load_processor(checkpoint))) != bank.info["processor"]:
-        raise ValueError(
-            f"The bank's pictures were prepared with {bank.info['processor']}, the checkpoint's are with {settings}: "
-            "make a bank with the checkpoint's."
-        )
-    clean = (bank.rows["view"] == 0).to_numpy(copy=True)
-    text = None if bank.text_embeds is None else bank.text_embeds[clean]
-    scores = score_embeddings(model, bank.image_embeds[clean], text)
-    config = model.config
-    z = config.calibration_scale * scores.astype(np.float64) + config.calibration_bias
-    rows = bank.rows[clean].assign(score=scores, probability=1 / (1 + np.exp(-z)))
-    return evaluate_scores(rows, real_threshold=config.real_threshold, generated_threshold=config.generated_threshold)
+    thresholds = {"real_threshold": real_threshold, "generated_threshold": generated_threshold}
+    clean, random = rows[rows["view"] == 0], rows[rows["view"] > 0]
+    evaluation = evaluate_scores(clean, **thresholds)
+    if not random.empty:
+        measured = evaluate_scores(random, **thresholds)
+        evaluation["random_deliveries"] = {name: measured[name] for name in ("auc", "verdicts")}
+    verdict = verdicts(rows["probability"], real_threshold, generated_threshold)
+    evaluation["robustness"] = measure_robustness(rows.assign(verdict=verdict))
+    if training is not None:
+        training = training[training["view"] == 0]
+    evaluation["bias_audit"] = audit_bias(clean, training)
+    return evaluation
 
 
 def write_evaluation(folder: str | os.PathLike, evaluation: dict) -> None:
@@ -153,34 +163,6 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
     return figures
 
 
-def _mean(_labels: NDArray, values: NDArray, weights: NDArray) -> float:
-    """Weighted mean of the values that are not NaN."""
-    known = ~np.isnan(values)
-    return float(np.average(values[known], weights=weights[known])) if weights[known].any() else float("nan")
-
-
-def _with_interval(
-    rows: pd.DataFrame, statistic: Statistic, weights: NDArray | None = None, column: str = "score"
-) -> dict | None:
-    """Value and bootstrap interval, or `None` where it is not defined or a class is missing."""
-    if rows["label"].nunique() < 2:
-        return None
-    labels, sources, scores = rows["label"].to_numpy(), rows["source"].to_numpy(), rows[column].to_numpy(dtype=float)
-    weights = np.ones(len(rows)) if weights is None else weights
-    value = statistic(labels, scores, weights)
-    if np.isnan(value):
-        return None
-    interval = bootstrap_interval(statistic, labels, scores, sources, weights=weights, draws=DRAWS)
-    return {"value": value, "interval": interval}
-
-
-def _verdicts(probability: NDArray, real_threshold: float, generated_threshold: float) -> NDArray:
-    """Verdict for each probability."""
-    return np.select(
-        [probability >= generated_threshold, probability <= real_threshold], ["generated", "real"], "uncertain"
-    )
-
-
 def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: float, target_fnr: float) -> dict:
     """Verdict shares of each class where calibration and thresholds never saw the picture's source either.
 
@@ -193,7 +175,7 @@ def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: 
         target_fpr: as for `calibrate`.
         target_fnr: as for `calibrate`.
     """
-    verdicts = np.empty(len(rows), dtype=object)
+    found = np.empty(len(rows), dtype=object)
     for number in np.unique(fold):
         held_out = fold == number
         others = rows[~held_out]
@@ -201,9 +183,9 @@ def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: 
             others["label"], others["score"], others["source"], target_fpr=target_fpr, target_fnr=target_fnr
         )
         probability = calibration.probability(rows[held_out]["score"])
-        verdicts[held_out] = _verdicts(probability, calibration.real_threshold, calibration.generated_threshold)
-    rows = rows.assign(verdict=verdicts)
-    return {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(_CLASSES)}
+        found[held_out] = verdicts(probability, calibration.real_threshold, calibration.generated_threshold)
+    rows = rows.assign(verdict=found)
+    return {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(CLASSES)}
 
 
 def _verdict_shares(rows: pd.DataFrame) -> dict | None:
@@ -211,38 +193,34 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
     if rows.empty:
         return None
     shares = {}
-    labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
     for verdict in ("real", "uncertain", "generated"):
-        is_verdict = (rows["verdict"] == verdict).to_numpy().astype(float)
-
-        def share(_labels: NDArray, values: NDArray, weights: NDArray) -> float:
-            return float(np.average(values, weights=weights))
-
-        shares[verdict] = {
-            "value": float(is_verdict.mean()),
-            "sources_weighted_equally": float(rows.assign(hit=is_verdict).groupby("source")["hit"].mean().mean()),
-            "interval": bootstrap_interval(share, labels, is_verdict, sources, draws=DRAWS),
-        }
+        hit = (rows["verdict"] == verdict).astype(float)
+        by_source = float(rows.assign(hit=hit).groupby("source")["hit"].mean().mean())
+        shares[verdict] = {"sources_weighted_equally": by_source} | cast(dict, mean_with_interval(rows, hit))
     return shares
 
 
 def _by_source(rows: pd.DataFrame) -> list[dict]:
     """Verdict shares of every source and class, largest first; the wrong verdict with Wilson's interval."""
     table = []
-    for source, label in rows[["source", "label"]].drop_duplicates().itertuples(index=False):
-        group = rows[(rows.source == source) & (rows.label == label)]
-        wrong = int((group["verdict"] == _CLASSES[1 - label]).sum())
+    for key, group in rows.groupby(["source", "label"]):
+        source, label = cast(tuple[str, int], key)
+        wrong = int((group["verdict"] == CLASSES[1 - label]).sum())
         table.append(
             {
                 "source": source,
-                "class": _CLASSES[label],
+                "class": CLASSES[label],
                 "pictures": len(group),
-                **{verdict: float((group["verdict"] == verdict).mean()) for verdict in (*_CLASSES, "uncertain")},
+                **_shares(group),
                 "wrong_interval": wilson_interval(wrong, len(group)),
                 "mean_probability": float(group["probability"].mean()),
             }
         )
     return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["source"]))
+
+
+def _shares(rows: pd.DataFrame) -> dict[str, float]:
+    return {verdict: float((rows["verdict"] == verdict).mean()) for verdict in (*CLASSES, "uncertain")}
 
 
 def _by_generator(rows: pd.DataFrame) -> list[dict]:
@@ -257,7 +235,7 @@ def _by_generator(rows: pd.DataFrame) -> list[dict]:
                 "generator": generator,
                 "pictures": len(group),
                 "sources": int(group["source"].nunique()),
-                "auc": _with_interval(both, roc_auc),
+                "auc": with_interval(both, roc_auc),
                 "found": found / len(group),
                 "found_interval": wilson_interval(found, len(group)),
                 "called_real": float((group["verdict"] == "real").mean()),
@@ -269,11 +247,41 @@ def _by_generator(rows: pd.DataFrame) -> list[dict]:
 def _by_style(rows: pd.DataFrame) -> list[dict]:
     """Verdict shares of every style and class, largest first."""
     table = []
-    for style, label in rows[["style", "label"]].drop_duplicates().itertuples(index=False):
-        group = rows[(rows["style"] == style) & (rows["label"] == label)]
-        shares = {verdict: float((group["verdict"] == verdict).mean()) for verdict in (*_CLASSES, "uncertain")}
-        table.append({"style": style, "class": _CLASSES[label], "pictures": len(group), **shares})
+    for key, group in rows.groupby(["style", "label"]):
+        style, label = cast(tuple[str, int], key)
+        table.append({"style": style, "class": CLASSES[label], "pictures": len(group), **_shares(group)})
     return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["style"]))
+
+
+def _worst(evaluation: dict) -> dict:
+    """The real source that is flagged most, the generator and the style that are missed most; `None` without any."""
+    sources, generators, styles = (
+        [row for row in evaluation[name] if row["pictures"] >= WORST_GROUP_PICTURES]
+        for name in ("by_source", "by_generator", "by_style")
+    )
+    wrong = {"real": "generated", "generated": "real"}
+    source = max((row for row in sources if row["class"] == "real"), key=lambda row: row["generated"], default=None)
+    generator = min(generators, key=lambda row: row["found"], default=None)
+    style = max(styles, key=lambda row: row[wrong[row["class"]]], default=None)
+    return {
+        "real_source": source
+        and {
+            "source": source["source"],
+            "pictures": source["pictures"],
+            "called_generated": source["generated"],
+            "interval": source["wrong_interval"],
+        },
+        "generator": generator
+        and {
+            **{name: generator[name] for name in ("generator", "pictures", "found", "called_real")},
+            "interval": generator["found_interval"],
+        },
+        "style": style
+        and {
+            **{name: style[name] for name in ("style", "class", "pictures")},
+            "wrong": style[wrong[style["class"]]],
+        },
+    }
 
 
 def _rounded(value: Any) -> Any:
@@ -286,4 +294,4 @@ def _rounded(value: Any) -> Any:
     return value
 
 
-__all__ = ["compare_scores", "evaluate_checkpoint", "evaluate_scores", "verdicts_by_other_sources", "write_evaluation"]
+__all__ = ["compare_scores", "evaluate_scores", "evaluate_views", "verdicts_by_other_sources", "write_evaluation"]

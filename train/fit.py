@@ -5,11 +5,8 @@ fitted last, on everything, with the same settings.
 """
 
 import logging
-import platform
 import shutil
-import subprocess
 from dataclasses import dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +21,12 @@ from modeling.default_backbone import HUB_ID, HUB_REVISION
 from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate
 from .distributed import world_size
-from .evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
+from .evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
 from .files import staged
 from .held_out import BASELINES, fit_head, held_out_scores, split_by_source
+from .made_by import made_by
+from .text_leak import PARTS, has_text, measure_text
 
 logger = logging.getLogger(__name__)
 
@@ -89,16 +88,24 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     quiet = replace(training, logging_strategy="no", report_to="none")
     scores = held_out_scores(model, bank, fold, quiet, unfinished)
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
-    rows = bank.rows[clean].assign(score=scores["head"][clean])
-    calibration = calibrate(
-        rows["label"], rows["score"], rows["source"], target_fpr=arguments.target_fpr, target_fnr=arguments.target_fnr
-    )
-    evaluation = _evaluate(bank, scores["head"], calibration, arguments) | {
-        "verdicts_by_other_sources": verdicts_by_other_sources(
-            rows, fold[clean], target_fpr=arguments.target_fpr, target_fnr=arguments.target_fnr
+    pictures = bank.rows[clean].assign(score=scores["head"][clean])
+    targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
+    calibration = calibrate(pictures["label"], pictures["score"], pictures["source"], **targets)
+    evaluation = {
+        "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
+        "calibration": {"scale": calibration.scale, "bias": calibration.bias},
+        "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
+        **evaluate_views(
+            bank.rows.assign(score=scores["head"], probability=calibration.probability(scores["head"])),
+            real_threshold=calibration.real_threshold,
+            generated_threshold=calibration.generated_threshold,
         ),
+        "text": measure_text(
+            pictures, has_text(bank, clean), {name: scores[name][clean] for name in PARTS if name in scores}
+        ),
+        "verdicts_by_other_sources": verdicts_by_other_sources(pictures, fold[clean], **targets),
         "baselines": {
-            name: {"C": inverse_penalty} | compare_scores(rows, scores[name][clean])
+            name: {"C": inverse_penalty} | compare_scores(pictures, scores[name][clean])
             for name, (inverse_penalty, _) in BASELINES.items()
         },
         "made_by": provenance,
@@ -155,26 +162,6 @@ def _backbone_folder(bank: FeatureBank) -> str:
     return str(default_backbone()) if bank.info["backbone"] == "default" else bank.info["backbone"]
 
 
-def _evaluate(bank: FeatureBank, scores: np.ndarray, calibration: Calibration, arguments: FitArguments) -> dict:
-    """Evaluation of the held-out scores: in full on the pictures as they are, in short on delivered views."""
-    rows = bank.rows.assign(score=scores, probability=calibration.probability(scores))
-    thresholds = {
-        "real_threshold": calibration.real_threshold,
-        "generated_threshold": calibration.generated_threshold,
-    }
-    delivered = rows[rows["view"] > 0]
-    evaluation = {
-        "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
-        "calibration": {"scale": calibration.scale, "bias": calibration.bias},
-        "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
-        **evaluate_scores(rows[rows["view"] == 0], **thresholds),
-    }
-    if not delivered.empty:
-        measured = evaluate_scores(delivered, **thresholds)
-        evaluation["random_deliveries"] = {name: measured[name] for name in ("auc", "verdicts")}
-    return evaluation
-
-
 def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """What made this checkpoint: backbone, data, seed, arguments, versions, commit."""
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
@@ -182,31 +169,8 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16")
     fit_used = ("folds", "merge_sources", "target_fpr", "target_fnr", "head_depth", "head_width", "head_dropout")
-    return {
-        "backbone": bank.info["backbone"],
-        "backbone_sha256": bank.info["backbone_sha256"],
-        "bank": {key: bank.info[key] for key in ("records", "records_sha256", "views", "seed", "fingerprint")},
-        "unreadable_pictures": len(bank.info["unreadable"]),
-        "arguments": {
-            **{name: getattr(training, name) for name in used},
-            **{name: getattr(arguments, name) for name in fit_used},
-        },
-        "processes": world_size(),
-        "versions": {name: version(name) for name in ("torch", "transformers", "accelerate", "scikit-learn")},
-        "python": platform.python_version(),
-        "git_commit": git_commit(),
-    }
-
-
-def git_commit() -> str | None:
-    """Commit of the code that runs, with a mark if it was changed; `None` outside a repository."""
-    folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return result.stdout.strip() or None
+    settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
+    return made_by(bank) | {"arguments": settings, "processes": world_size()}
 
 
 def _write_checkpoint(
@@ -250,4 +214,4 @@ def _write_checkpoint(
             write_evaluation(folder, evaluation)
 
 
-__all__ = ["FitArguments", "fit", "git_commit", "join_sources", "new_model"]
+__all__ = ["FitArguments", "fit", "join_sources", "new_model"]

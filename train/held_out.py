@@ -22,6 +22,7 @@ from .arguments import RobustTrainingArguments
 from .distributed import first_decides, world_size
 from .feature_bank import FeatureBank
 from .metrics import source_weights
+from .text_leak import scores_by_input
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
 
 # Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.
@@ -90,12 +91,12 @@ def held_out_scores(
     training: RobustTrainingArguments,
     unfinished: Path,
 ) -> dict[str, np.ndarray]:
-    """Scores of every row, by the head and by the baselines, from fits that never saw the row's source.
+    """Scores of every row (the head's, the baselines' and, with text, by input) from fits that never saw its source.
 
     Views of standard deliveries are scored, and never fitted on. Each fold's scores are kept in `unfinished`, so that
     an interrupted run goes on with the next fold.
     """
-    scores = {name: np.full(len(bank), np.nan) for name in ("head", *BASELINES)}
+    scores: dict[str, np.ndarray] = {}
     trained_on = (bank.rows["view"] >= 0).to_numpy()
     for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
         train_rows, held_out = np.flatnonzero((fold != number) & trained_on), np.flatnonzero(fold == number)
@@ -109,7 +110,7 @@ def held_out_scores(
                 save_file(found, path.with_suffix(".partial"))
                 path.with_suffix(".partial").replace(path)
         for name, values in found.items():
-            scores[name][held_out] = values
+            scores.setdefault(name, np.full(len(bank), np.nan))[held_out] = values
     return scores
 
 
@@ -132,10 +133,14 @@ def _fold_scores(
     held_out: np.ndarray,
     training: RobustTrainingArguments,
 ) -> dict[str, np.ndarray]:
-    """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others."""
+    """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others.
+
+    Where there is text, also the head's with a part of the input taken out.
+    """
     fit_head(model, bank, train_rows, training)
     text = None if bank.text_embeds is None else bank.text_embeds[held_out]
     scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
+    scores |= scores_by_input(model, bank, held_out)
     features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()
     weights = source_weights(labels[train_rows], bank.rows["source"].to_numpy()[train_rows]) * len(train_rows)
     for name, (inverse_penalty, weighted) in BASELINES.items():

@@ -7,10 +7,12 @@ generated. Labels: 0 = real, 1 = generated.
 from collections.abc import Callable
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 # A figure of (labels, scores, weights), NaN where it is not defined. `scores` may have a column for each detector.
 Statistic = Callable[[NDArray, NDArray, NDArray], float]
+DRAWS = 1000
 
 
 def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
@@ -151,6 +153,54 @@ def bootstrap_interval(
     return [float(value) for value in np.nanpercentile(values, [2.5, 97.5])]
 
 
+def with_interval(
+    rows: pd.DataFrame,
+    statistic: Statistic,
+    weights: NDArray | None = None,
+    *,
+    column: str = "score",
+    scores: NDArray | None = None,
+) -> dict | None:
+    """A figure that needs both classes, and its bootstrap interval.
+
+    Args:
+        rows: one row a picture: label, source and `column`.
+        statistic: the figure.
+        weights: (N,) of the rows, all equal by default.
+        column: what the statistic gets as scores.
+        scores: (N,) or (N, K), in place of a column.
+
+    Returns:
+        {"value", "interval"}, or `None` where a class is missing or the figure is not defined.
+    """
+    if rows["label"].nunique() < 2:
+        return None
+    labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
+    scores = rows[column].to_numpy(dtype=float) if scores is None else scores
+    weights = np.ones(len(rows)) if weights is None else weights
+    value = statistic(labels, scores, weights)
+    if np.isnan(value):
+        return None
+    interval = bootstrap_interval(statistic, labels, scores, sources, weights=weights, draws=DRAWS)
+    return {"value": value, "interval": interval}
+
+
+def mean_with_interval(rows: pd.DataFrame, values: ArrayLike) -> dict | None:
+    """Mean of `values` (N,) over rows of label and source, and its bootstrap interval; `None` for no rows."""
+    if rows.empty:
+        return None
+    values = np.asarray(values, dtype=np.float64)
+    labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
+    interval = bootstrap_interval(weighted_mean, labels, values, sources, draws=DRAWS)
+    return {"value": float(values.mean()), "interval": interval}
+
+
+def weighted_mean(_labels: NDArray, values: NDArray, weights: NDArray) -> float:
+    """Weighted mean of the values that are not NaN; NaN where there is none."""
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weights[known])) if weights[known].any() else float("nan")
+
+
 def _sources_by_class(labels: NDArray, sources: ArrayLike) -> tuple[NDArray, list[int]]:
     """Number of each row's (class, source), classes one after the other, and how many sources each class has."""
     classes = [labels == label for label in np.unique(labels)]
@@ -175,15 +225,19 @@ def wilson_interval(successes: int, total: int) -> list[float]:
 
 
 __all__ = [
+    "DRAWS",
     "Statistic",
     "average_precision",
     "bootstrap_interval",
     "brier_score",
     "equal_error_rate",
     "expected_calibration_error",
+    "mean_with_interval",
     "reliability",
     "roc_auc",
     "source_weights",
     "tpr_at_fpr",
+    "weighted_mean",
     "wilson_interval",
+    "with_interval",
 ]

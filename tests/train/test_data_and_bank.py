@@ -13,8 +13,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPTokenizer, CLIPVisionConfig,
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.detector import Detector
 from tests.conftest import TEXT, VISION
+from train.checkpoint_evaluation import evaluate_checkpoint
 from train.data import DataArguments, load_records
-from train.evaluation import evaluate_checkpoint
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.fit import FitArguments, fit
 from train.trainer import score_embeddings
@@ -157,7 +157,7 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path
     scores = score_embeddings(model, bank.image_embeds)
     assert np.isfinite(scores).all()
     assert model.config.operating_point["target_fpr"] == 0.03
-    report = evaluate_checkpoint(tmp_path / "out", bank)
+    report, _ = evaluate_checkpoint(tmp_path / "out", bank)
     assert report["pictures"] == {"real": 12, "generated": 11}
 
 

@@ -1,0 +1,172 @@
+"""Can the classes of a data set be told apart without looking at the pictures?
+
+A rule is a random forest on facts of the files (format, size, aspect, bytes a pixel, JPEG quality, metadata), scored
+on sources that it was not fitted on. Where a rule does well, a detector's figures on that data may measure the files:
+the detector is measured again on pictures weighted so that both classes have the same facts. Pictures that are nearly
+the same are found by a perceptual hash.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from .duplicates import find_duplicates
+from .metrics import roc_auc, source_weights, with_interval
+
+CLASSES = ("real", "generated")
+FOLDS = 5
+# A rule gives the classes away from this AUC on, if its interval also lies above chance.
+GIVES_AWAY = 0.7
+# Sides that differ by less make a square; then steps of the longer side over the shorter.
+SQUARE, STEP = 1.05, 1.25
+
+
+def audit_bias(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> dict:
+    """Audit a data set and a detector's scores on it.
+
+    Args:
+        pictures: one row a picture: record_id, label, source, score and the facts of its file.
+        training: the same of the pictures that the detector was trained on, where known, to find those that are in
+            both.
+
+    Returns:
+        A JSON-ready dictionary: counts and medians of the facts by class, the rules' AUC with 95 % intervals, the
+        names of those that give the classes away, the detector on matched pictures, and duplicates.
+    """
+    facts = _fact_columns(pictures)
+    folds, protocol = _folds(pictures)
+    rules: dict[str, dict | None] = {}
+    scores = np.full(len(pictures), np.nan)
+    for name, columns in {**facts, "all together": pd.concat(list(facts.values()), axis=1)}.items():
+        if folds:
+            scores = _rule_scores(columns.to_numpy(), pictures, folds)
+        rules[name] = with_interval(pictures.assign(score=scores), roc_auc) if folds else None
+    gives_away = [name for name, auc in rules.items() if _is_given_away(auc)]
+    classes = {name: pictures[pictures["label"] == label] for label, name in enumerate(CLASSES)}
+    return {
+        "protocol": protocol,
+        "counts": {
+            fact: {name: _counts(part[fact]) for name, part in classes.items()} for fact in ("format", "metadata")
+        },
+        "medians": {
+            fact: {name: _median(part[fact]) for name, part in classes.items()}
+            for fact in ("width", "height", "file_bytes", "jpeg_quality")
+        },
+        "rules": [{"facts": name, "auc": auc} for name, auc in rules.items()],
+        "gives_away": gives_away,
+        "warning": _warning(gives_away),
+        "matched": _matched(pictures, scores),
+        "duplicates": find_duplicates(pictures, training),
+    }
+
+
+def _is_given_away(auc: dict | None) -> bool:
+    return auc is not None and auc["value"] >= GIVES_AWAY and (auc["interval"] is None or auc["interval"][0] > 0.5)
+
+
+def _warning(gives_away: list[str]) -> str | None:
+    if not gives_away:
+        return None
+    return (
+        f"A rule that never looks at the pictures tells the classes apart by: {', '.join(gives_away)}. Figures on "
+        "this data may measure the files, not the pictures; compare those on the matched pictures."
+    )
+
+
+def _fact_columns(pictures: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Numbers for a forest, by the name of the fact; NaN where a file has none."""
+    width, height = pictures["width"], pictures["height"]
+    values: dict[str, dict[str, Any]] = {
+        "format": {"format": pictures["format"].astype("category").cat.codes},
+        "size": {"pixels": width * height, "long_side": np.maximum(width, height)},
+        "aspect": {"aspect": width / height},
+        "bytes a pixel": {"bytes_a_pixel": pictures["file_bytes"] / (width * height)},
+        "JPEG quality": {"jpeg_quality": pictures["jpeg_quality"]},
+        "metadata": {"metadata": pictures["metadata"].astype("category").cat.codes},
+    }
+    return {name: pd.DataFrame(columns, dtype=float) for name, columns in values.items()}
+
+
+def _folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
+    """(rows fitted on, rows scored) of every fold, and the protocol in words; by source wherever possible."""
+    labels, sources = pictures["label"].to_numpy(), pictures["source"].to_numpy()
+    if len(np.unique(labels)) < 2:
+        return [], "no rule was fitted: one class is missing"
+    by_class = [len(np.unique(sources[labels == label])) for label in (0, 1)]
+    if (number := min(FOLDS, *by_class)) >= 2:
+        grouped = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=0)
+        folds = list(grouped.split(labels, labels, sources))
+        if all(len(np.unique(labels[fitted])) == 2 for fitted, _ in folds):
+            return folds, f"each rule is a random forest, fitted on the other sources ({number} groups of sources)"
+    if (number := min(FOLDS, *np.bincount(labels))) < 2:
+        return [], "no rule was fitted: a class has one picture only"
+    stratified = StratifiedKFold(n_splits=number, shuffle=True, random_state=0)
+    return list(stratified.split(labels, labels)), (
+        f"each rule is a random forest, fitted on other pictures ({number} groups); they may share a source, since a "
+        "class has too few sources to hold them out"
+    )
+
+
+def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
+    """P(generated) (N,) by forests that did not see the row, every source of a class weighing the same."""
+    labels, sources = pictures["label"].to_numpy(), pictures["source"].to_numpy()
+    # A fact that no file of a data set has (JPEG quality among PNG files) is a constant; -1 stands for "none".
+    facts = np.nan_to_num(facts, nan=-1)
+    scores = np.empty(len(pictures))
+    for fitted, scored in folds:
+        forest = RandomForestClassifier(n_estimators=100, max_depth=6, min_samples_leaf=5, random_state=0)
+        weights = source_weights(labels[fitted], sources[fitted]) * len(fitted)
+        scores[scored] = forest.fit(facts[fitted], labels[fitted], weights).predict_proba(facts[scored])[:, 1]
+    return scores
+
+
+def _matched(pictures: pd.DataFrame, rule_scores: NDArray) -> dict:
+    """The detector where both classes have the same facts: coarsened exact matching.
+
+    Pictures fall into cells of equal facts. A cell without one of the classes is left out; in the others each class
+    weighs as much as the smaller one has pictures (Iacus, King & Porro, "Causal Inference without Balance Checking:
+    Coarsened Exact Matching", 2012).
+    """
+    sides = np.maximum(pictures["width"], pictures["height"]) / np.minimum(pictures["width"], pictures["height"])
+    cells = pd.DataFrame(
+        {
+            "format": pictures["format"],
+            "metadata": pictures["metadata"],
+            "pixels": np.rint(np.log2(pictures["width"] * pictures["height"])),
+            "aspect": np.where(sides < SQUARE, -1, np.floor(np.log(sides) / np.log(STEP))),
+            "landscape": (pictures["width"] > pictures["height"]) & (sides >= SQUARE),
+            "quality": np.floor(pictures["jpeg_quality"].fillna(-10) / 10),
+        }
+    )
+    cell = cells.groupby(list(cells.columns), dropna=False).ngroup()
+    counts = pd.crosstab(cell, pictures["label"]).reindex(columns=[0, 1], fill_value=0)
+    smaller = counts.min(axis=1)
+    of_class = np.where(pictures["label"] == 1, cell.map(counts[1]), cell.map(counts[0]))
+    weights: NDArray = (cell.map(smaller) / of_class).to_numpy()
+    kept = weights > 0
+    table, weights = pictures[kept], weights[kept]
+    return {
+        "on": "format, metadata, size (factor 2), aspect (steps of 25 %), orientation, JPEG quality (steps of 10)",
+        "pictures": {name: int((table["label"] == label).sum()) for label, name in enumerate(CLASSES)},
+        "auc": with_interval(table, roc_auc, weights),
+        "auc_before": with_interval(pictures, roc_auc),
+        "rule_auc": None
+        if np.isnan(rule_scores).any()
+        else with_interval(table.assign(score=rule_scores[kept]), roc_auc, weights),
+    }
+
+
+def _counts(values: pd.Series) -> dict[str, int]:
+    return {str(name): int(count) for name, count in values.value_counts().items()}
+
+
+def _median(values: pd.Series) -> float | None:
+    known = values.dropna()
+    return float(known.median()) if len(known) else None
+
+
+__all__ = ["audit_bias"]

@@ -1,0 +1,129 @@
+"""`python -m train evaluate`: all that is true of a checkpoint on somebody's pictures, in one report."""
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from modeling import RobustClipForImageClassification
+from modeling.checkpoints import load_processor, resolve_checkpoint
+
+from .calibration import verdicts
+from .data import DataArguments, load_records
+from .evaluation import evaluate_views, write_evaluation
+from .feature_bank import INFO_FILE, FeatureBank, build_feature_bank, processor_settings, weights_fingerprint
+from .made_by import made_by
+from .report import write_report
+from .text_leak import has_text, measure_text, scores_by_input
+from .trainer import score_embeddings
+
+
+@dataclass
+class EvaluateArguments:
+    """What to measure, and where to."""
+
+    output: str = field(metadata={"help": "Folder for evaluation.json and the report."})
+    checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
+    probe_per_source: int = field(
+        default=8,
+        metadata={
+            "help": "Pictures of each source and class that are also embedded under every standard delivery (21 more "
+            "each). A bank has its own."
+        },
+    )
+    training_bank: str | None = field(
+        default=None,
+        metadata={"help": "Bank that the checkpoint was fitted on: pictures that are in both are reported."},
+    )
+
+
+def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict:
+    """Evaluate a checkpoint and write evaluation.json and the report into `output`.
+
+    Args:
+        arguments: the checkpoint and the output.
+        data: the pictures, or in `data.data` a feature bank made with the checkpoint's backbone. Pictures are embedded
+            into `output`/bank, from where an interrupted run goes on.
+
+    Returns:
+        The evaluation, as written.
+
+    Raises:
+        ValueError: nothing to evaluate, or the bank was made with another backbone or image processor.
+    """
+    output = Path(arguments.output)
+    checkpoint = resolve_checkpoint(arguments.checkpoint)
+    if (Path(data.data) / INFO_FILE).is_file():
+        bank = FeatureBank.load(data.data)
+    else:
+        bank = build_feature_bank(
+            load_records(data),
+            output / "bank",
+            backbone="default" if arguments.checkpoint == "default" else checkpoint,
+            views=1,
+            probe_per_source=arguments.probe_per_source,
+        )
+    training = None if arguments.training_bank is None else FeatureBank.load(arguments.training_bank).rows
+    evaluation, pictures = evaluate_checkpoint(checkpoint, bank, training)
+    evaluation["made_by"]["checkpoint"] = arguments.checkpoint
+    write_evaluation(output, evaluation)
+    write_report(output, evaluation, pictures)
+    return evaluation
+
+
+def evaluate_checkpoint(
+    checkpoint: str | os.PathLike | None, bank: FeatureBank, training: pd.DataFrame | None = None
+) -> tuple[dict, pd.DataFrame]:
+    """Evaluate a checkpoint on a bank.
+
+    Args:
+        checkpoint: a folder, a Hub id, or "default".
+        bank: made with the checkpoint's own backbone. It should hold no picture that the checkpoint was fitted on.
+        training: rows of the bank that it was fitted on, where known, to say which pictures are in both.
+
+    Returns:
+        The evaluation, and one row a picture with score, probability and verdict.
+
+    Raises:
+        ValueError: the bank was made with another backbone or image processor.
+    """
+    checkpoint = resolve_checkpoint(checkpoint)
+    model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
+    if weights_fingerprint(model.backbone) != bank.info["backbone_sha256"]:
+        raise ValueError(
+            f"The bank was made with another backbone ({bank.info['backbone']}) than the checkpoint's "
+            f"({model.config.backbone_name}): make a bank with the checkpoint's."
+        )
+    if (settings := processor_settings(load_processor(checkpoint))) != bank.info["processor"]:
+        raise ValueError(
+            f"The bank's pictures were prepared with {bank.info['processor']}, the checkpoint's are with {settings}: "
+            "make a bank with the checkpoint's."
+        )
+    config = model.config
+    thresholds = {"real_threshold": config.real_threshold, "generated_threshold": config.generated_threshold}
+    scores = score_embeddings(model, bank.image_embeds, bank.text_embeds).astype(np.float64)
+    z = config.calibration_scale * scores + config.calibration_bias
+    rows = bank.rows.assign(score=scores, probability=1 / (1 + np.exp(-z)))
+    rows["verdict"] = verdicts(rows["probability"], **thresholds)
+    clean = (rows["view"] == 0).to_numpy(copy=True)
+    pictures = rows[clean]
+    parts = scores_by_input(model, bank, np.flatnonzero(clean))
+    evaluation = evaluate_views(rows, **thresholds, training=training) | {
+        "text": measure_text(pictures, has_text(bank, clean), parts),
+        "made_by": made_by(bank) | {"checkpoint": str(checkpoint), "weights_sha256": _head_fingerprint(model)},
+    }
+    return evaluation, pictures
+
+
+def _head_fingerprint(model: RobustClipForImageClassification) -> str:
+    """SHA-256 over the head's weights and buffers; the backbone has one of its own."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.head.state_dict().items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+__all__ = ["EvaluateArguments", "evaluate", "evaluate_checkpoint"]
