@@ -1,9 +1,9 @@
 """Can the classes of a data set be told apart without looking at the pictures?
 
-A rule is a random forest on facts of the files (format, size, aspect, bytes a pixel, JPEG quality, metadata), scored
-on sources that it was not fitted on. Where a rule does well, a detector's figures on that data may measure the files:
-the detector is measured again on pictures weighted so that both classes have the same facts. Pictures that are nearly
-the same are found by a perceptual hash.
+A rule is a forest of random trees on facts of the files (format, size, aspect, bytes a pixel, JPEG quality,
+metadata), scored on sources that it was not fitted on. Where a rule does well, a detector's figures on that data may
+measure the files: the detector is measured again on pictures weighted so that both classes have the same facts.
+Pictures that are nearly the same are found by a perceptual hash.
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from .duplicates import find_duplicates
@@ -101,13 +101,16 @@ def _folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
         grouped = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=0)
         folds = list(grouped.split(labels, labels, sources))
         if all(len(np.unique(labels[fitted])) == 2 for fitted, _ in folds):
-            return folds, f"each rule is a random forest, fitted on the other sources ({number} groups of sources)"
+            return (
+                folds,
+                f"each rule is fitted on the other sources ({number} groups of sources)",
+            )
     if (number := min(FOLDS, *np.bincount(labels))) < 2:
         return [], "no rule was fitted: a class has one picture only"
     stratified = StratifiedKFold(n_splits=number, shuffle=True, random_state=0)
     return list(stratified.split(labels, labels)), (
-        f"each rule is a random forest, fitted on other pictures ({number} groups); they may share a source, since a "
-        "class has too few sources to hold them out"
+        f"each rule is fitted on other pictures ({number} groups), which may share a source: a class has too few "
+        "sources to hold them out"
     )
 
 
@@ -118,10 +121,11 @@ def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArr
     facts = np.nan_to_num(facts, nan=-1)
     scores = np.empty(len(pictures))
     for fitted, scored in folds:
-        forest = RandomForestClassifier(n_estimators=100, max_depth=6, min_samples_leaf=5, random_state=0)
+        # Without resampling, so that a fact that all files share gives every row the same score: AUC 0.5.
+        forest = ExtraTreesClassifier(n_estimators=100, max_depth=6, min_samples_leaf=5, random_state=0)
         weights = source_weights(labels[fitted], sources[fitted]) * len(fitted)
         scores[scored] = forest.fit(facts[fitted], labels[fitted], weights).predict_proba(facts[scored])[:, 1]
-    return scores
+    return scores.round(9)
 
 
 def _matched(pictures: pd.DataFrame, rule_scores: NDArray) -> dict:

@@ -1,6 +1,8 @@
 """`python -m train evaluate`: all that is true of a checkpoint on somebody's pictures, in one report."""
 
 import hashlib
+import json
+import logging
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +21,8 @@ from .made_by import made_by
 from .report import write_report
 from .text_leak import has_text, measure_text, scores_by_input
 from .trainer import score_embeddings
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -111,11 +115,23 @@ def evaluate_checkpoint(
     clean = (rows["view"] == 0).to_numpy(copy=True)
     pictures = rows[clean]
     parts = scores_by_input(model, bank, np.flatnonzero(clean))
+    if fitted_on_these := _was_fitted_on(checkpoint, bank):
+        logger.warning("The checkpoint was fitted on these very pictures: its figures here are too good.")
     evaluation = evaluate_views(rows, **thresholds, training=training) | {
+        "fitted_on_these_pictures": fitted_on_these,
         "text": measure_text(pictures, has_text(bank, clean), parts),
         "made_by": made_by(bank) | {"checkpoint": str(checkpoint), "weights_sha256": _head_fingerprint(model)},
     }
     return evaluation, pictures
+
+
+def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool:
+    """Whether the evaluation.json beside the weights names the bank's records as those of the fit."""
+    beside = Path(checkpoint) / "evaluation.json"
+    if not beside.is_file():
+        return False
+    fitted_on = json.loads(beside.read_text()).get("made_by", {}).get("bank", {})
+    return fitted_on.get("records_sha256") == bank.info["records_sha256"]
 
 
 def _head_fingerprint(model: RobustClipForImageClassification) -> str:

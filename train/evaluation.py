@@ -117,13 +117,15 @@ def evaluate_views(
         ValueError: no rows, or scores that are not finite.
     """
     thresholds = {"real_threshold": real_threshold, "generated_threshold": generated_threshold}
+    rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
     clean, random = rows[rows["view"] == 0], rows[rows["view"] > 0]
     evaluation = evaluate_scores(clean, **thresholds)
     if not random.empty:
-        measured = evaluate_scores(random, **thresholds)
-        evaluation["random_deliveries"] = {name: measured[name] for name in ("auc", "verdicts")}
-    verdict = verdicts(rows["probability"], real_threshold, generated_threshold)
-    evaluation["robustness"] = measure_robustness(rows.assign(verdict=verdict))
+        evaluation["random_deliveries"] = {
+            "auc": with_interval(random, roc_auc),
+            "verdicts": {name: _verdict_shares(random[random.label == label]) for label, name in enumerate(CLASSES)},
+        }
+    evaluation["robustness"] = measure_robustness(rows)
     if training is not None:
         training = training[training["view"] == 0]
     evaluation["bias_audit"] = audit_bias(clean, training)
