@@ -1,5 +1,371 @@
-"""placeholder"""
+"""The report of an evaluation for people: Markdown, tables as CSV, plots, and one HTML page that holds everything."""
+
+import io
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from .files import write_text
+from .report_page import html_page
+from .report_plots import write_plots
+
+PICTURE_COLUMNS = ["record_id", "label", "source", "generator", "style", "score", "probability", "verdict"]
+_CODECS = ("jpeg_", "webp_", "resize_")
+_WRONG = {"real": "generated", "generated": "real"}
 
 
-def write_report(folder: object, evaluation: dict, pictures: object) -> None:
-    """Nothing yet."""
+def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None:
+    """Write report.md, report.html, the tables (CSV) and the plots (PNG) into a folder.
+
+    Args:
+        folder: made if it is not there; files of these names are replaced.
+        evaluation: as in evaluation.json.
+        pictures: one row a picture, `PICTURE_COLUMNS`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    plots = write_plots(evaluation, pictures, folder)
+    for name, table in _tables(evaluation, pictures).items():
+        buffer = io.StringIO()
+        table.to_csv(buffer, index=False, lineterminator="\n")
+        write_text(folder / name, buffer.getvalue())
+    sections: Sequence[Callable[[dict], str]] = (
+        _head,
+        _figures,
+        _verdicts,
+        _calibration,
+        _groups,
+        _robustness,
+        _bias,
+        _duplicates,
+        _text,
+        _reading,
+    )
+    markdown = "\n\n".join(section(evaluation) for section in sections) + "\n"
+    write_text(folder / "report.md", markdown)
+    write_text(folder / "report.html", html_page(markdown, {name: (folder / name).read_bytes() for name in plots}))
+
+
+def number(figure: dict | None, digits: int = 3) -> str:
+    """A figure with its interval, or why there is none."""
+    if figure is None:
+        return "not defined (one class)"
+    interval = figure["interval"]
+    shown = f"[{', '.join(f'{end:.{digits}f}' for end in interval)}]" if interval else "(one source: no interval)"
+    return f"{figure['value']:.{digits}f} {shown}"
+
+
+def percent(figure: dict | None) -> str:
+    """A share in percent with its interval, or why there is none."""
+    if figure is None:
+        return "not defined (one class)"
+    ends = figure["interval"]
+    scaled = {"value": 100 * figure["value"], "interval": ends and [100 * end for end in ends]}
+    return number(scaled, 1).replace(" ", " % ", 1)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; the first column to the left, the others to the right."""
+    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([_escaped(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _escaped(cell: object) -> str:
+    """Text for a cell: no name of a source can end it or be read as markup."""
+    return re.sub(r"([\\`*_{}<>|#~])|\[(?=[^\]]*\]\()", r"\\\g<0>", " ".join(str(cell).split()))
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _ends(interval: list[float]) -> str:
+    return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
+
+
+def _head(evaluation: dict) -> str:
+    made, pictures, sources = evaluation["made_by"], evaluation["pictures"], evaluation["sources"]
+    lines = ["# How right is the detector? An evaluation"]
+    if evaluation.get("fitted_on_these_pictures"):
+        lines.append("**The checkpoint was fitted on these very pictures: every figure here is too good.**")
+    protocol = f" Protocol: {evaluation['protocol']}." if "protocol" in evaluation else ""
+    checkpoint = f" Checkpoint: {_escaped(made['checkpoint'])}." if "checkpoint" in made else ""
+    data, commit = made["bank"]["records_sha256"][:12], (made["git_commit"] or "unknown")[:12]
+    lines.append(
+        f"{pictures['real']:,} real pictures of {sources['real']} sources and {pictures['generated']:,} generated "
+        f"ones of {sources['generated']}; {made['unreadable_pictures']} could not be read.{protocol}{checkpoint} Data "
+        f"{data}, code {commit}, {made['date']}."
+    )
+    for kind, worst in (evaluation.get("worst") or {}).items():
+        if worst is not None:
+            lines.append(_worst(kind, worst))
+    audit = evaluation.get("bias_audit") or {}
+    if audit.get("warning"):
+        lines.append(f"**{audit['warning']}**")
+    return "\n\n".join(lines)
+
+
+def _worst(kind: str, worst: dict) -> str:
+    count = f"{worst['pictures']} pictures"
+    if kind == "real_source":
+        flagged = f"{_share(worst['called_generated'])} {_ends(worst['interval'])}"
+        return f"Worst real source: {_escaped(worst['source'])} ({count}), {flagged} called generated."
+    if kind == "generator":
+        found, missed = f"{_share(worst['found'])} {_ends(worst['interval'])}", _share(worst["called_real"])
+        return f"Worst generator: {_escaped(worst['generator'])} ({count}), {found} found, {missed} called real."
+    wrong = f"{_share(worst['wrong'])} called {_WRONG[worst['class']]}"
+    style = _escaped(worst["style"]) or "not known"
+    return f"Worst style: {worst['class']} pictures of style {style} ({count}), {wrong}."
+
+
+def _figures(evaluation: dict) -> str:
+    rows = [
+        ("ROC AUC", number(evaluation["auc"])),
+        ("ROC AUC, sources weighted equally", number(evaluation["auc_sources_weighted_equally"])),
+        ("average precision", number(evaluation["average_precision"])),
+        (
+            "balanced accuracy of flagging at the shipped threshold, sources weighted equally",
+            number(evaluation["weighted_balanced_accuracy_of_flagging"]),
+        ),
+        ("Brier score, sources weighted equally (0.25 = knows nothing)", number(evaluation["weighted_brier_score"])),
+        (
+            "expected calibration error, sources weighted equally",
+            number(evaluation["weighted_expected_calibration_error"]),
+        ),
+        ("oracle: generated pictures found at 1 % false alarms", percent(evaluation["tpr_at_1_percent_fpr"])),
+        ("oracle: generated pictures found at 5 % false alarms", percent(evaluation["tpr_at_5_percent_fpr"])),
+        ("oracle: equal error rate", percent(evaluation["oracle_equal_error_rate"])),
+    ]
+    for name, baseline in evaluation.get("baselines", {}).items():
+        rows.append((f"{name}: ROC AUC", f"{baseline['auc']:.3f}"))
+        rows.append((f"head minus {name}", number(baseline["auc_head_minus_baseline"])))
+    return (
+        "## Ranking\n\n"
+        + markdown_table(("figure", "value and 95 % interval"), rows)
+        + "\n\nOracle figures use a threshold chosen afterwards on these very pictures: for comparison with other "
+        "work only.\n\n![ROC curve with the shipped operating points](roc.png)"
+    )
+
+
+def _verdicts(evaluation: dict) -> str:
+    thresholds = evaluation["thresholds"]
+    rows = []
+    told = [("shipped thresholds", evaluation["verdicts"])]
+    if "verdicts_by_other_sources" in evaluation:
+        told.append(("thresholds that the other sources gave", evaluation["verdicts_by_other_sources"]))
+    for name, verdicts in told:
+        for actual, shares in verdicts.items():
+            if shares is not None:
+                rows.append(
+                    [f"{actual}, {name}", *(percent(shares[key]) for key in ("real", "uncertain", "generated"))]
+                )
+    answered = percent(evaluation["weighted_share_answered"])
+    right = percent(evaluation["weighted_share_right_of_answered"])
+    return (
+        "## Verdicts\n\n"
+        + markdown_table(("pictures", "called real", "left uncertain", "called generated"), rows)
+        + f'\n\n"Generated" from probability {thresholds["generated"]:.3f}, "real" up to {thresholds["real"]:.3f}. '
+        f'Where "uncertain" counts as no answer, {answered} are answered, and of these {right} rightly (sources and '
+        "classes weighted equally).\n\n![Histogram of probabilities by class](scores.png)"
+    )
+
+
+def _calibration(evaluation: dict) -> str:
+    rows = [
+        (row["pictures"], f"{row['mean_probability']:.3f}", f"{row['share_generated']:.3f}")
+        for row in evaluation["weighted_reliability"]
+    ]
+    return (
+        "## Calibration\n\nOf pictures that get a probability near p, the share p should be generated (sources and "
+        "classes weighted equally; both classes equally likely beforehand).\n\n"
+        + markdown_table(("pictures", "mean probability", "share generated"), rows)
+        + "\n\n![Reliability diagram](reliability.png)"
+    )
+
+
+def _groups(evaluation: dict) -> str:
+    generators = [
+        (
+            row["generator"] or "not named",
+            row["pictures"],
+            number(row["auc"]),
+            f"{_share(row['found'])} {_ends(row['found_interval'])}",
+            _share(row["called_real"]),
+        )
+        for row in evaluation["by_generator"]
+    ]
+    styles = [_group_row(row, row["style"] or "not named") for row in evaluation["by_style"]]
+    sources = [[*_group_row(row, row["source"]), _ends(row["wrong_interval"])] for row in evaluation["by_source"]]
+    shares = ("class", "pictures", "called real", "uncertain", "called generated")
+    return "\n\n".join(
+        [
+            "## By generator, style and source",
+            "AUC of a generator is against all real pictures. Intervals of shares are Wilson's, of pictures of this "
+            "one group; what another group of the kind would give is not in them.",
+            markdown_table(("generator", "pictures", "ROC AUC", "found", "called real"), generators),
+            markdown_table(("style", *shares), styles),
+            markdown_table(("source", *shares, "wrong verdict, 95 % interval"), sources),
+            "![Share called generated by source and generator](sources.png)",
+        ]
+    )
+
+
+def _group_row(row: dict, name: str) -> list[object]:
+    shares = (row["real"], row["uncertain"], row["generated"])
+    return [name, row["class"], row["pictures"], *map(_share, shares)]
+
+
+def _robustness(evaluation: dict) -> str:
+    title = "## Robustness: the same pictures on their way"
+    if (robustness := evaluation.get("robustness")) is None:
+        return (
+            f"{title}\n\nNo picture was embedded under the standard deliveries: make the bank with --probe_per_source."
+        )
+    pictures, sources = robustness["pictures"], robustness["sources"]
+    rows = [
+        (
+            row["delivery"],
+            number(row["auc"]),
+            number(row["auc_minus_clean"]) if row["auc_minus_clean"] else "-",
+            percent(row["real_called_generated"]),
+            percent(row["generated_found"]),
+            percent(row["verdict_changed"]),
+            percent(row["real_turned_generated"]),
+        )
+        for row in robustness["deliveries"]
+    ]
+    header = ("delivery", "ROC AUC", "minus clean", "real called generated", "generated found", "verdict changed")
+    moved = [row for row in robustness["deliveries"] if row["delivery"].startswith(_CODECS)]
+    worst = f" The largest fall of ROC AUC: {robustness['worst_delivery']}." if robustness["worst_delivery"] else ""
+    return "\n\n".join(
+        [
+            title,
+            f"{pictures['real']} real pictures of {sources['real']} sources and {pictures['generated']} generated "
+            f"ones of {sources['generated']}, a few of each source, each of them sent on every standard way; both "
+            f"classes travel the same way.{worst}",
+            markdown_table((*header, "real turned generated"), rows),
+            "![ROC AUC and shares called generated by delivery](robustness.png)",
+            "![Share called generated by generator and delivery](heatmap.png)",
+            "### When only the codec or the size changes\n\nMean change of the probability, and its mean size:",
+            markdown_table(
+                ("delivery", "real pictures", "generated pictures", "either way"),
+                [
+                    (
+                        row["delivery"],
+                        *(_signed(row["mean_probability_change"][name]) for name in ("real", "generated")),
+                        f"{row['mean_absolute_probability_change']:.3f}",
+                    )
+                    for row in moved
+                ],
+            ),
+        ]
+    )
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def _bias(evaluation: dict) -> str:
+    title = "## Bias audit: can the classes be told apart without looking?"
+    if (audit := evaluation.get("bias_audit")) is None:
+        return f"{title}\n\nNot made."
+    matched = audit["matched"]
+    on_matched, before, of_rule = (number(matched[name]) for name in ("auc", "auc_before", "rule_auc"))
+    counts = [
+        (f"{fact}: {value or 'none'}", *(audit["counts"][fact][name].get(value, 0) for name in ("real", "generated")))
+        for fact in audit["counts"]
+        for value in sorted({*audit["counts"][fact]["real"], *audit["counts"][fact]["generated"]})
+    ]
+    medians = [
+        (f"median {fact.replace('_', ' ')}", *("-" if by[name] is None else f"{by[name]:,.0f}" for name in by))
+        for fact, by in audit["medians"].items()
+    ]
+    verdict = audit["warning"] or "No rule gives the classes away."
+    return "\n\n".join(
+        [
+            title,
+            f"Rules read facts of the file only: {audit['protocol']}. {verdict}",
+            markdown_table(
+                ("rule on", "ROC AUC, held out"), [(row["facts"], number(row["auc"])) for row in audit["rules"]]
+            ),
+            f"On {matched['pictures']['real']} real and {matched['pictures']['generated']} generated pictures, "
+            f"weighted so that both classes agree in {matched['on']}: ROC AUC of the detector {on_matched} (all "
+            f"pictures {before}), of the rule on all facts {of_rule}.",
+            markdown_table(("files", "real", "generated"), [*counts, *medians]),
+        ]
+    )
+
+
+def _duplicates(evaluation: dict) -> str:
+    if (audit := evaluation.get("bias_audit")) is None:
+        return ""
+    found = audit["duplicates"]
+    lines = [
+        "### Near-duplicates",
+        f"Perceptual hashes at most {found['limit']} of {found['bits']} bits apart: {found['pairs']} pairs, "
+        f"{found['pairs_of_two_sources']} of them of two sources and {found['pairs_of_two_classes']} of two classes. "
+        "A crop is not recognised.",
+    ]
+    if found["in_training"] is not None:
+        lines.append(f"**{found['in_training']['pictures']} pictures are also in the training data.**")
+    examples = [*found["examples"], *(found["in_training"] or {}).get("examples", [])]
+    if examples:
+        lines.append(markdown_table(("picture", "and", "bits apart"), examples))
+    return "\n\n".join(lines)
+
+
+def _text(evaluation: dict) -> str:
+    title = "## Text"
+    if (text := evaluation.get("text")) is None:
+        return f"{title}\n\nThe detector reads no text, or the pictures have none."
+    shares = {name: "-" if value is None else _share(value) for name, value in text["pictures_with_text"].items()}
+    return "\n\n".join(
+        [
+            title,
+            f"{shares['real']} of real and {shares['generated']} of generated pictures have a text. Where text alone, "
+            "or having one at all, tells the classes apart, it gives the label away.",
+            markdown_table(("the detector sees", "ROC AUC"), [(k, number(v)) for k, v in text["auc"].items()]),
+        ]
+    )
+
+
+def _reading(evaluation: dict) -> str:
+    return (
+        "## How to read this\n\n"
+        "- Intervals are 95 %, by a bootstrap over sources within each class: pictures of one source are not "
+        "independent. They say what other sources of the same kind would give, not what a new kind gives.\n"
+        "- An AUC of 0.5 is chance. Real pictures called generated are false alarms: the error that hurts people.\n"
+        "- The thresholds assume that new pictures come from sources like these. `python -m train calibrate` sets "
+        "them on your own photographs.\n"
+        "- Plots and tables: the CSV files beside this report; everything in full: evaluation.json."
+    )
+
+
+def _tables(evaluation: dict, pictures: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Flat tables by file name; an interval is two columns."""
+    deliveries = (evaluation.get("robustness") or {"deliveries": []})["deliveries"]
+    tables = {
+        "sources.csv": evaluation["by_source"],
+        "generators.csv": evaluation["by_generator"],
+        "styles.csv": evaluation["by_style"],
+        "deliveries.csv": deliveries,
+    }
+    flat = {name: pd.DataFrame([_flat(row) for row in rows]) for name, rows in tables.items()}
+    return {**flat, "pictures.csv": pictures[PICTURE_COLUMNS]}
+
+
+def _flat(row: dict, prefix: str = "") -> dict[str, object]:
+    cells: dict[str, object] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            cells |= _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, list):
+            cells |= {f"{prefix}{name}_low": value[0], f"{prefix}{name}_high": value[1]}
+        else:
+            cells[f"{prefix}{name}"] = value
+    return cells
+
+
+__all__ = ["PICTURE_COLUMNS", "markdown_table", "number", "percent", "write_report"]

@@ -1,0 +1,176 @@
+"""A report says what the evaluation says, in every form, whatever the names in it."""
+
+import io
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from train.evaluation import evaluate_views
+from train.report import PICTURE_COLUMNS, markdown_table, number, percent, write_report
+from train.report_page import html_page
+
+from .test_robustness import THRESHOLDS, views
+
+ODD = "a|b<script>alert(1)</script> [x](http://example.com) ![y](http://example.com/z.png)\n# *c*"
+MADE_BY = {
+    "checkpoint": "mine",
+    "bank": {"records_sha256": "0123456789abcdef"},
+    "git_commit": "abcdef0123456789",
+    "unreadable_pictures": 2,
+    "date": "2026-11-24",
+}
+
+
+def evaluated(rows, **changes):
+    evaluation = evaluate_views(rows.drop(columns="verdict"), **THRESHOLDS)
+    return evaluation | {"made_by": MADE_BY, "text": None} | changes, rows[rows["view"] == 0]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    rows = views(shift=1.0)
+    rows["source"] = rows["source"].replace("s0-1", ODD)
+    rows["generator"] = rows["generator"].replace("A", ODD)
+    evaluation, pictures = evaluated(rows)
+    write_report(folder, evaluation, pictures)
+    return folder, evaluation, pictures
+
+
+def cells(markdown, first):
+    """Cells of the table rows that start so."""
+    lines = [line for line in markdown.splitlines() if line.startswith(f"| {first}")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
+    folder, evaluation, _ = report
+    markdown = (folder / "report.md").read_text()
+    assert cells(markdown, "ROC AUC |") == [["ROC AUC", number(evaluation["auc"])]]
+    assert cells(markdown, "average precision") == [["average precision", number(evaluation["average_precision"])]]
+    found = percent(evaluation["tpr_at_1_percent_fpr"])
+    assert cells(markdown, "oracle: generated pictures found at 1 %")[0][1] == found
+    shares = evaluation["verdicts"]["real"]
+    assert cells(markdown, "real, shipped")[0][1:] == [percent(shares[k]) for k in ("real", "uncertain", "generated")]
+    hard = evaluation["robustness"]["deliveries"][1]
+    assert cells(markdown, "hard")[0][1] == number(hard["auc"])
+    assert cells(markdown, "hard")[0][5] == percent(hard["verdict_changed"])
+    assert len(cells(markdown, "s0-")) == 3  # and the odd one
+    assert "oracle" in markdown
+    assert "2 could not be read" in markdown
+    assert evaluation["worst"]["generator"]["generator"] != ODD or "Worst generator: a\\|b\\<script" in markdown
+
+
+def test_every_row_of_a_table_has_the_cells_of_its_header(report):
+    folder, _, _ = report
+    width = None
+    for line in (folder / "report.md").read_text().splitlines():
+        if line.startswith("|"):
+            now = len(re.split(r"(?<!\\)\|", line))
+            assert width in (None, now), line
+            width = now
+        else:
+            width = None
+
+
+def test_the_page_holds_everything_and_obeys_no_name(report):
+    folder, _, _ = report
+    page = (folder / "report.html").read_text()
+    assert "<script" not in page
+    assert "<a " not in page
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert len(sources) == 6
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(re.findall(r'alt="([^"]+)"', page))
+    assert "href=" not in page
+    assert page.count("<table>") == page.count('<div class="scroll"')
+    assert "<title>How right is the detector? An evaluation</title>" in page
+
+
+def test_the_tables_read_back_equal_to_the_evaluation(report):
+    folder, evaluation, pictures = report
+    sources = pd.read_csv(folder / "sources.csv")
+    assert sources["source"].tolist() == [row["source"] for row in evaluation["by_source"]]
+    np.testing.assert_allclose(
+        sources["wrong_interval_low"], [row["wrong_interval"][0] for row in evaluation["by_source"]]
+    )
+    deliveries = pd.read_csv(folder / "deliveries.csv")
+    hard = evaluation["robustness"]["deliveries"][1]
+    assert deliveries["auc_value"][1] == pytest.approx(hard["auc"]["value"])
+    assert deliveries["auc_interval_high"][1] == pytest.approx(hard["auc"]["interval"][1])
+    back = pd.read_csv(folder / "pictures.csv", keep_default_na=False)
+    assert list(back) == PICTURE_COLUMNS
+    np.testing.assert_allclose(back["score"], pictures["score"])
+
+
+def test_the_plots_are_pictures(report):
+    folder, _, _ = report
+    for name in ("roc", "scores", "reliability", "sources", "robustness", "heatmap"):
+        with Image.open(io.BytesIO((folder / f"{name}.png").read_bytes())) as image:
+            assert min(image.size) > 250
+
+
+def test_the_same_evaluation_gives_the_same_bytes(report, tmp_path):
+    folder, evaluation, pictures = report
+    write_report(tmp_path, evaluation, pictures)
+    for file in folder.iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_what_was_not_measured_is_said(tmp_path):
+    rows = views()
+    evaluation, pictures = evaluated(rows[rows["view"] == 0])
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "make the bank with --probe_per_source" in markdown
+    assert "The detector reads no text" in markdown
+    assert not (tmp_path / "heatmap.png").exists()
+
+
+def test_one_class_is_reported_without_the_figures_that_need_both(tmp_path):
+    evaluation, pictures = evaluated(views().query("label == 0"))
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| ROC AUC | not defined (one class) |" in markdown
+    assert "real, shipped thresholds" in markdown
+
+
+def test_pictures_that_were_trained_on_are_announced_first(tmp_path):
+    evaluation, pictures = evaluated(views(), fitted_on_these_pictures=True)
+    write_report(tmp_path, evaluation, pictures)
+    assert "every figure here is too good" in (tmp_path / "report.md").read_text().splitlines()[2]
+
+
+def test_text_and_leaks_are_told(tmp_path):
+    figure = {"value": 0.9876, "interval": None}
+    text = {"pictures_with_text": {"real": 0.0, "generated": 1.0}, "auc": {"text only": figure}}
+    evaluation, pictures = evaluated(views(), text=text)
+    evaluation["bias_audit"]["warning"] = "It leaks."
+    evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 3, "examples": [["p0", "t0", 1]]}
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| text only | 0.988 (one source: no interval) |" in markdown
+    assert "**It leaks.**" in markdown
+    assert "3 pictures are also in the training data" in markdown
+    assert "| p0 | t0 | 1 |" in markdown
+
+
+def test_many_sources_are_drawn_up_to_a_limit(tmp_path):
+    rows = views(number=400)
+    rows["source"] = [f"{kind}-{i % 90}" for i, kind in enumerate(rows["label"])]
+    evaluation, pictures = evaluated(rows[rows["view"] == 0])
+    write_report(tmp_path, evaluation, pictures)
+    with Image.open(tmp_path / "sources.png") as image:
+        assert image.height < 3000
+
+
+def test_an_image_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="shows x.png"):
+        html_page("# T\n\n![x](x.png)\n", {})
+
+
+def test_a_table_keeps_pipes_in_their_cells():
+    assert markdown_table(("a", "b"), [("x|y\nz", 1)]).splitlines()[-1] == "| x\\|y z | 1 |"
