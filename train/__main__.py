@@ -78,7 +78,7 @@ def _fit(arguments: list[str]) -> None:
                 f"{figure} of {name}: {baseline[figure]:.4f}; head minus it: {difference['value']:+.4f}, "
                 f"95 % interval {_interval(difference)}"
             )
-    print(f"written: {training.output_dir}")
+    print(f"written: {training.output_dir}, with report/report.html")
 
 
 def _evaluate(arguments: list[str]) -> None:

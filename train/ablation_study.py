@@ -19,10 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from tqdm import tqdm
 
@@ -32,10 +29,9 @@ from .ablation_figures import HeldOut
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
 from .fit import FitArguments, new_model
-from .held_out import BASELINES, fit_head
+from .held_out import BASELINES, baseline_scores, fit_head
 from .landscape import measure_landscape
 from .losses import robust_loss
-from .metrics import source_weights
 from .trainer import score_embeddings
 
 # Generated pictures for each real one in training.
@@ -226,13 +222,9 @@ class Study:
 
     def _fit_baseline(self, case: Case, seed: int, fold: int) -> dict[str, Tensor]:
         """Held-out scores of a logistic regression on the image embeddings."""
-        features = self.banks["bank"].image_embeds.numpy()
         rows = self.training_rows(case, seed, fold)
-        inverse_penalty, weighted = BASELINES[str(case.baseline)]
-        weights = source_weights(self.labels[rows], self.sources[rows]) * len(rows) if weighted else None
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
-        probe.fit(features[rows], self.labels[rows], logisticregression__sample_weight=weights)
-        return {"scores": torch.from_numpy(probe.decision_function(features[self.held_out[fold]]))}
+        scores = baseline_scores(str(case.baseline), self.banks["bank"], rows, self.held_out[fold])
+        return {"scores": torch.from_numpy(scores)}
 
 
 __all__ = ["RATIOS", "Case", "Study"]

@@ -19,13 +19,14 @@ from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
 
 from .arguments import RobustTrainingArguments
-from .calibration import Calibration, calibrate
+from .calibration import Calibration, calibrate, verdicts
 from .distributed import world_size
 from .evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
 from .files import staged
 from .held_out import BASELINES, fit_head, held_out_scores, split_by_source
 from .made_by import made_by
+from .report import write_report
 from .text_leak import PARTS, has_text, measure_text
 
 logger = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ class FitArguments:
 
 
 def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
-    """Fit, evaluate by held-out sources, calibrate, and write a checkpoint to `training.output_dir`.
+    """Fit, evaluate by held-out sources, calibrate, and write a checkpoint and a report to `training.output_dir`.
 
     Interrupted, it goes on with the first fold that is not done when it is called again with the same settings, data
     and code.
@@ -91,15 +92,17 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     pictures = bank.rows[clean].assign(score=scores["head"][clean])
     targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
     calibration = calibrate(pictures["label"], pictures["score"], pictures["source"], **targets)
+    thresholds = {
+        "real_threshold": calibration.real_threshold,
+        "generated_threshold": calibration.generated_threshold,
+    }
+    rows = bank.rows.assign(score=scores["head"], probability=calibration.probability(scores["head"]))
+    rows["verdict"] = verdicts(rows["probability"], **thresholds)
     evaluation = {
         "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
-        **evaluate_views(
-            bank.rows.assign(score=scores["head"], probability=calibration.probability(scores["head"])),
-            real_threshold=calibration.real_threshold,
-            generated_threshold=calibration.generated_threshold,
-        ),
+        **evaluate_views(rows, **thresholds),
         "text": measure_text(
             pictures, has_text(bank, clean), {name: scores[name][clean] for name in PARTS if name in scores}
         ),
@@ -113,6 +116,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
     if PartialState().is_main_process:
         _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
+        write_report(Path(str(training.output_dir)) / "report", evaluation, rows[clean])
         shutil.rmtree(unfinished)
     PartialState().wait_for_everyone()
     return evaluation

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import PartialState
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -141,14 +142,20 @@ def _fold_scores(
     text = None if bank.text_embeds is None else bank.text_embeds[held_out]
     scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
     scores |= scores_by_input(model, bank, held_out)
-    features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()
-    weights = source_weights(labels[train_rows], bank.rows["source"].to_numpy()[train_rows]) * len(train_rows)
-    for name, (inverse_penalty, weighted) in BASELINES.items():
-        probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
-        sample_weight = weights if weighted else None
-        probe.fit(features[train_rows], labels[train_rows], logisticregression__sample_weight=sample_weight)
-        scores[name] = probe.decision_function(features[held_out]).astype(np.float64)
+    for name in BASELINES:
+        scores[name] = baseline_scores(name, bank, train_rows, held_out)
     return scores
 
 
-__all__ = ["BASELINES", "fit_head", "held_out_scores", "split_by_source"]
+def baseline_scores(name: str, bank: FeatureBank, train_rows: np.ndarray, held_out: np.ndarray) -> NDArray[np.float64]:
+    """Scores (H,) of the held-out rows by one of `BASELINES` on the image embeddings, fitted on the others."""
+    inverse_penalty, weighted = BASELINES[name]
+    features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()[train_rows]
+    sources = bank.rows["source"].to_numpy()[train_rows]
+    weights = source_weights(labels, sources) * len(train_rows) if weighted else None
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
+    probe.fit(features[train_rows], labels, logisticregression__sample_weight=weights)
+    return probe.decision_function(features[held_out]).astype(np.float64)
+
+
+__all__ = ["BASELINES", "baseline_scores", "fit_head", "held_out_scores", "split_by_source"]
