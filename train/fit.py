@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from accelerate import PartialState
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
@@ -88,38 +89,42 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     training = replace(training, save_strategy="no", disable_tqdm=True)
     quiet = replace(training, logging_strategy="no", report_to="none")
     scores = held_out_scores(model, bank, fold, quiet, unfinished)
+    evaluation, pictures, calibration = _measure(bank, scores, fold, arguments)
+    evaluation["made_by"] = provenance
+    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
+    if PartialState().is_main_process:
+        _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
+        write_report(Path(str(training.output_dir)) / "report", evaluation, pictures)
+        shutil.rmtree(unfinished)
+    PartialState().wait_for_everyone()
+    return evaluation
+
+
+def _measure(
+    bank: FeatureBank, scores: dict[str, np.ndarray], fold: np.ndarray, arguments: FitArguments
+) -> tuple[dict, pd.DataFrame, Calibration]:
+    """Calibrate the held-out scores and evaluate them; also one row a picture with its probability and verdict."""
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     pictures = bank.rows[clean].assign(score=scores["head"][clean])
     targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
     calibration = calibrate(pictures["label"], pictures["score"], pictures["source"], **targets)
-    thresholds = {
-        "real_threshold": calibration.real_threshold,
-        "generated_threshold": calibration.generated_threshold,
-    }
+    real, generated = calibration.real_threshold, calibration.generated_threshold
     rows = bank.rows.assign(score=scores["head"], probability=calibration.probability(scores["head"]))
-    rows["verdict"] = verdicts(rows["probability"], **thresholds)
+    parts = {name: scores[name][clean] for name in PARTS if name in scores}
     evaluation = {
         "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
-        **evaluate_views(rows, **thresholds),
-        "text": measure_text(
-            pictures, has_text(bank, clean), {name: scores[name][clean] for name in PARTS if name in scores}
-        ),
+        **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
+        "text": measure_text(pictures, has_text(bank, clean), parts),
         "verdicts_by_other_sources": verdicts_by_other_sources(pictures, fold[clean], **targets),
         "baselines": {
             name: {"C": inverse_penalty} | compare_scores(pictures, scores[name][clean])
             for name, (inverse_penalty, _) in BASELINES.items()
         },
-        "made_by": provenance,
     }
-    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
-    if PartialState().is_main_process:
-        _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
-        write_report(Path(str(training.output_dir)) / "report", evaluation, rows[clean])
-        shutil.rmtree(unfinished)
-    PartialState().wait_for_everyone()
-    return evaluation
+    verdict = verdicts(rows["probability"], real, generated)
+    return evaluation, rows.assign(verdict=verdict)[clean], calibration
 
 
 def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
