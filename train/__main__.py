@@ -155,8 +155,7 @@ def _calibrate(arguments: list[str]) -> None:
 
 def _card(arguments: list[str]) -> None:
     (card_arguments,) = _parse((CardArguments,), "card", arguments)
-    update_documents(card_arguments)
-    print(f"written: {', '.join(card_arguments.documents)}")
+    print(f"written: {', '.join(map(str, update_documents(card_arguments)))}")
 
 
 COMMANDS = {

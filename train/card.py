@@ -1,46 +1,208 @@
-"""Figures of an evaluation as a table, and the documents that show it: what they say is what was measured."""
+"""The model card, and the documents that show an evaluation: what they say is what was measured.
+
+Figures come from evaluation.json, facts of the model from config.json, and what only a person can say (licences, what
+the failures look like) from card.yaml beside them; without it the card says only what is true of every checkpoint.
+"""
 
 import json
-import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import yaml
+from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from modeling import RobustClipConfig
+
+from .files import write_text
 
 BEGIN, END = "<!-- figures: python -m train card -->", "<!-- end of figures -->"
+DEFAULT = "checkpoints/default"
+CARD_FILE, NOTES_FILE = "README.md", "card.yaml"
+# What card.yaml may say; the template has words of its own for each that is missing.
+NOTES: tuple[str, ...] = (
+    "title",
+    "license",
+    "base_model",
+    "dataset",
+    "out_of_scope",
+    "model",
+    "data",
+    "baselines",
+    "failures",
+)
+NOTES += ("limits", "compute", "reproduce")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 @dataclass
 class CardArguments:
-    """Which evaluation, and which documents show it."""
+    """Which checkpoint, and which documents show what was measured of it."""
 
-    evaluation: str = field(
-        default="checkpoints/default/evaluation.json", metadata={"help": "evaluation.json that `fit` wrote."}
+    checkpoint: str = field(
+        default=DEFAULT,
+        metadata={
+            "help": f"Folder with config.json, the evaluation.json that `fit` wrote and, if you like, {NOTES_FILE} "
+            f"with {', '.join(NOTES)}. Its card is written to its {CARD_FILE}."
+        },
+    )
+    card: str | None = field(
+        default=None, metadata={"help": f"Write the card here too. For {DEFAULT}: model_card.md by default."}
     )
     documents: list[str] = field(
-        default_factory=lambda: ["README.md", "model_card.md"],
-        metadata={"help": f"Documents to rewrite between {BEGIN} and {END}."},
+        default_factory=list,
+        metadata={"help": f"Documents to rewrite between {BEGIN} and {END}. For {DEFAULT}: README.md by default."},
     )
 
 
-def update_documents(arguments: CardArguments) -> None:
-    """Write the evaluation's table into each document, between the two marks.
+def update_documents(arguments: CardArguments) -> list[Path]:
+    """Write the card, and the table of figures into each document between the two marks.
+
+    Returns:
+        What was written.
 
     Raises:
-        ValueError: a document lacks the marks, or the evaluation is not one that `fit` wrote.
+        ValueError: a document lacks the marks, the evaluation is not one that `fit` wrote or is not of this
+            checkpoint, or card.yaml says something that the card has no place for.
     """
-    evaluation = json.loads(Path(arguments.evaluation).read_text())
+    folder = Path(arguments.checkpoint)
+    is_default = arguments.checkpoint == DEFAULT
+    card = arguments.card or ("model_card.md" if is_default else None)
+    documents = arguments.documents or (["README.md"] if is_default else [])
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    text = _folder_card(folder, read_notes(folder))
+    texts = {Path(name): text for name in (folder / CARD_FILE, card) if name is not None}
+    texts |= {Path(name): _replaced(Path(name), figures_table(evaluation)) for name in documents}
+    for path, content in texts.items():
+        write_text(path, content)
+    return list(texts)
+
+
+def write_card(folder: Path, notes: dict | None) -> None:
+    """Write README.md into a folder that holds config.json and evaluation.json."""
+    write_text(folder / CARD_FILE, _folder_card(folder, notes))
+
+
+def read_notes(folder: Path) -> dict | None:
+    """What card.yaml in the folder says, `None` where there is none."""
+    path = folder / NOTES_FILE
+    if not path.is_file():
+        return None
+    notes = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(notes, dict):
+        raise ValueError(f"{path} must hold `name: value` lines, got {type(notes).__name__}.")
+    return notes
+
+
+def _folder_card(folder: Path, notes: dict | None) -> str:
+    evaluation, config = (
+        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("evaluation.json", "config.json")
+    )
+    return model_card(evaluation, config, notes)
+
+
+def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | None) -> str:
+    """The whole card: Hugging Face metadata with a model index, then the text.
+
+    Args:
+        evaluation: as `fit` wrote it. Parts that an older one lacks are named as not measured.
+        config: of the checkpoint.
+        notes: what card.yaml says, see `NOTES`; `None` for nothing.
+
+    Raises:
+        ValueError: the evaluation is not one that `fit` wrote, or has other thresholds than the configuration; or a
+            note that is not among `NOTES`.
+    """
+    _check_is_from_fit(evaluation)
+    config = config if isinstance(config, dict) else config.to_dict()
+    for name in ("real", "generated"):
+        measured, shipped = evaluation["thresholds"][name], config[f"{name}_threshold"]
+        if abs(measured - shipped) > 1e-5:
+            raise ValueError(
+                f"The evaluation must be of this checkpoint: it has the threshold {measured:.6f} for {name!r}, the "
+                f"configuration {shipped:.6f}."
+            )
+    notes = notes or {}
+    if unknown := sorted(set(notes) - set(NOTES)):
+        raise ValueError(f"{NOTES_FILE} must hold only {', '.join(NOTES)}, got {', '.join(unknown)}.")
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML: names go through `cell`
+    )
+    environment.filters |= {"number": _number, "percent": _percent, "share": _share, "cell": _cell, "yaml": _yaml}
+    return environment.get_template("model_card_template.md").render(
+        metadata=_metadata(evaluation, config, notes).to_yaml(),
+        notes=notes,
+        config=config,
+        backbone=_hub_name(config),
+        figures=figures_table(evaluation),
+        evaluation=evaluation,
+        made_by=evaluation.get("made_by", {}),
+        settings=evaluation.get("made_by", {}).get("arguments", {}),
+    )
+
+
+def _metadata(evaluation: dict, config: dict, notes: dict) -> ModelCardData:
+    """What the Hub reads: licence, base model, tags, and the main figures as a model index."""
+    verdicts = evaluation["verdicts_by_other_sources"]
+    metrics: list[tuple[str, str, dict | None]] = [
+        ("roc_auc", "ROC AUC", evaluation["auc"]),
+        ("roc_auc", "ROC AUC, sources weighted equally", evaluation["auc_sources_weighted_equally"]),
+        ("average_precision", "Average precision", evaluation["average_precision"]),
+        ("false_positive_rate", "Real pictures called generated", verdicts["real"]["generated"]),
+        ("recall", "Generated pictures called generated", verdicts["generated"]["generated"]),
+        (
+            "expected_calibration_error",
+            "Expected calibration error, sources weighted equally",
+            evaluation["weighted_expected_calibration_error"],
+        ),
+    ]
+    dataset = notes.get("dataset", {"name": "Pictures of held-out sources", "type": "custom"})
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            task_name="Detection of AI-generated images",
+            dataset_type=dataset["type"],
+            dataset_name=dataset["name"],
+            metric_type=kind,
+            metric_name=name,
+            metric_value=figure["value"],
+            metric_args={"interval_95": figure["interval"]} if figure["interval"] else None,
+        )
+        for kind, name, figure in metrics
+        if figure is not None
+    ]
+    return ModelCardData(
+        license=notes.get("license"),
+        library_name="transformers",
+        pipeline_tag="image-classification",
+        base_model=notes.get("base_model") or _hub_name(config),
+        tags=["ai-generated-image-detection", "clip", "robust_clip"],
+        model_name=notes.get("title", "Detector of AI-generated images"),
+        eval_results=results,
+    )
+
+
+def _hub_name(config: dict) -> str | None:
+    """The backbone's Hub id; `None` for a folder, whose path is nobody else's business."""
+    name = config.get("backbone_name") or ""
+    return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
+
+
+def _check_is_from_fit(evaluation: dict) -> None:
     if "verdicts_by_other_sources" not in evaluation:
-        raise ValueError(f"{arguments.evaluation} must be one that `fit` wrote: it has no held-out figures.")
-    table = figures_table(evaluation)
-    texts = {Path(name): _replaced(Path(name), table) for name in arguments.documents}
-    for path, text in texts.items():
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        raise ValueError("The evaluation must be one that `fit` wrote: it has no held-out figures.")
 
 
 def _replaced(path: Path, table: str) -> str:
-    before, begin, rest = path.read_text().partition(BEGIN)
+    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} must hold the marks {BEGIN} and {END}, between which the figures are written.")
@@ -49,6 +211,7 @@ def _replaced(path: Path, table: str) -> str:
 
 def figures_table(evaluation: dict) -> str:
     """Markdown: the protocol, the counts, and the main figures with their 95 % intervals."""
+    _check_is_from_fit(evaluation)
     shares, baselines = evaluation["verdicts_by_other_sources"], evaluation["baselines"]
     plain = baselines["logistic regression"]
     weighted = baselines["logistic regression, sources weighted equally"]
@@ -81,7 +244,7 @@ def figures_table(evaluation: dict) -> str:
     rows.append(("real pictures called generated at the shipped thresholds, which were set on them", [shipped]))
     calibration = _number(evaluation["weighted_expected_calibration_error"])
     rows.append(("expected calibration error, sources weighted equally", [calibration]))
-    if "random_deliveries" in evaluation:
+    if evaluation.get("random_deliveries"):
         rows.append(("ROC AUC on randomly delivered views", [_number(evaluation["random_deliveries"][auc])]))
     pictures, sources = evaluation["pictures"], evaluation["sources"]
     lines = [
@@ -96,16 +259,47 @@ def figures_table(evaluation: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _number(figure: dict) -> str:
-    interval = figure["interval"]
-    shown = f"[{interval[0]:.3f}, {interval[1]:.3f}]" if interval else "(one source: no interval)"
-    return f"{figure['value']:.3f} {shown}"
+def _number(figure: dict | None) -> str:
+    """A figure with three digits and its interval."""
+    return "not measured" if figure is None else f"{figure['value']:.3f} {_interval(figure['interval'], 1, 3)}"
 
 
-def _percent(figure: dict) -> str:
-    interval = figure["interval"]
-    shown = f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]" if interval else "(one source: no interval)"
-    return f"{100 * figure['value']:.1f} % {shown}"
+def _percent(figure: dict | None) -> str:
+    """A share in percent, with its interval."""
+    if figure is None:
+        return "not measured"
+    return f"{_share(figure['value'])} {_interval(figure['interval'], 100, 1)}"
 
 
-__all__ = ["BEGIN", "END", "CardArguments", "figures_table", "update_documents"]
+def _interval(interval: Sequence[float] | None, factor: int, digits: int) -> str:
+    if not interval:
+        return "(one source: no interval)"
+    return f"[{factor * interval[0]:.{digits}f}, {factor * interval[1]:.{digits}f}]"
+
+
+def _share(value: float | None) -> str:
+    return "not measured" if value is None else f"{100 * value:.1f} %"
+
+
+def _cell(name: Any) -> str:
+    """A name from the data as plain text in a Markdown table."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(str(name).split()))
+
+
+def _yaml(settings: dict) -> str:
+    """Settings as YAML that `fit` reads, without those that were left open."""
+    given = {name: value for name, value in settings.items() if value is not None and value != []}
+    return yaml.safe_dump(given, sort_keys=False)
+
+
+__all__ = [
+    "BEGIN",
+    "END",
+    "NOTES",
+    "CardArguments",
+    "figures_table",
+    "model_card",
+    "read_notes",
+    "update_documents",
+    "write_card",
+]

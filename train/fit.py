@@ -21,6 +21,7 @@ from modeling.default_backbone import HUB_ID, HUB_REVISION
 
 from .arguments import RobustTrainingArguments
 from .calibration import Calibration, calibrate, verdicts
+from .card import read_notes, write_card
 from .distributed import world_size
 from .evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
@@ -56,7 +57,9 @@ class FitArguments:
     head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
     head_output: str | None = field(
         default=None,
-        metadata={"help": "Also write configuration, head, processor and evaluation.json here, without the backbone."},
+        metadata={
+            "help": "Also write configuration, head, processor, evaluation and card here, without the backbone."
+        },
     )
 
 
@@ -212,6 +215,7 @@ def _write_checkpoint(
         if bank.text_embeds is not None:
             AutoTokenizer.from_pretrained(backbone).save_pretrained(folder)
         write_evaluation(folder, evaluation)
+        write_card(folder, read_notes(Path(str(training.output_dir))))
     if arguments.head_output is not None:
         with staged(Path(arguments.head_output)) as folder:
             config.save_pretrained(folder)
@@ -221,6 +225,7 @@ def _write_checkpoint(
             save_file(model.head.state_dict(), folder / HEAD_FILE)
             (folder / HEAD_FILE).chmod(0o644)  # safetensors writes 0600
             write_evaluation(folder, evaluation)
+            write_card(folder, read_notes(Path(arguments.head_output)))
 
 
 __all__ = ["FitArguments", "fit", "join_sources", "new_model"]

@@ -140,7 +140,7 @@ def test_bad_calls_are_refused(detector):
 
 def test_the_default_checkpoint_is_complete(default_folder):
     names = {path.name for path in default_folder.iterdir()}
-    assert {"config.json", "model.safetensors", "preprocessor_config.json", "evaluation.json"} <= names
+    assert {"config.json", "model.safetensors", "preprocessor_config.json", "evaluation.json", "README.md"} <= names
     assert {"configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py"} <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert default_checkpoint() == default_folder

@@ -152,7 +152,9 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path
         "head.safetensors",
         "preprocessor_config.json",
         "evaluation.json",
+        "README.md",
     }
+    assert "3 groups of sources held out in turn" in (tmp_path / "out" / "README.md").read_text()
     model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
     scores = score_embeddings(model, bank.image_embeds)
     assert np.isfinite(scores).all()
