@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
@@ -18,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from modeling import RobustClipConfig
 
 from .files import write_text
+from .markdown import cell, number, percent, share
 
 BEGIN, END = "<!-- figures: python -m train card -->", "<!-- end of figures -->"
 DEFAULT = "checkpoints/default"
@@ -136,7 +136,7 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML: names go through `cell`
     )
-    environment.filters |= {"number": _number, "percent": _percent, "share": _share, "cell": _cell, "yaml": _yaml}
+    environment.filters |= {"number": number, "percent": percent, "share": share, "cell": cell, "yaml": _yaml}
     return environment.get_template("model_card_template.md").render(
         metadata=_metadata(evaluation, config, notes).to_yaml(),
         notes=notes,
@@ -218,34 +218,34 @@ def figures_table(evaluation: dict) -> str:
     auc, equal = "auc", "auc_sources_weighted_equally"
     real, generated = shares["real"], shares["generated"]
     rows: list[tuple[str, Sequence[str]]] = [
-        ("ROC AUC", [_number(evaluation[auc])]),
-        ("ROC AUC, sources weighted equally", [_number(evaluation[equal])]),
+        ("ROC AUC", [number(evaluation[auc])]),
+        ("ROC AUC, sources weighted equally", [number(evaluation[equal])]),
         (
             "ROC AUC of a logistic regression on the same embeddings; head minus it",
-            [f"{plain[auc]:.3f}", _number(plain[f"{auc}_head_minus_baseline"])],
+            [f"{plain[auc]:.3f}", number(plain[f"{auc}_head_minus_baseline"])],
         ),
         (
             "the same, sources weighted equally in its fit and in the figure; head minus it",
-            [f"{weighted[equal]:.3f}", _number(weighted[f"{equal}_head_minus_baseline"])],
+            [f"{weighted[equal]:.3f}", number(weighted[f"{equal}_head_minus_baseline"])],
         ),
         (
             "generated pictures found at 1 %; at 5 % false alarms, by thresholds chosen afterwards",
-            [_percent(evaluation[f"tpr_at_{fpr}_percent_fpr"]) for fpr in (1, 5)],
+            [percent(evaluation[f"tpr_at_{fpr}_percent_fpr"]) for fpr in (1, 5)],
         ),
-        ("real pictures called generated", [_percent(real["generated"])]),
-        ("real pictures called real; left uncertain", [_percent(real["real"]), _percent(real["uncertain"])]),
-        ("generated pictures called generated", [_percent(generated["generated"])]),
+        ("real pictures called generated", [percent(real["generated"])]),
+        ("real pictures called real; left uncertain", [percent(real["real"]), percent(real["uncertain"])]),
+        ("generated pictures called generated", [percent(generated["generated"])]),
         (
             "generated pictures called real; left uncertain",
-            [_percent(generated["real"]), _percent(generated["uncertain"])],
+            [percent(generated["real"]), percent(generated["uncertain"])],
         ),
     ]
-    shipped = _percent(evaluation["verdicts"]["real"]["generated"])
+    shipped = percent(evaluation["verdicts"]["real"]["generated"])
     rows.append(("real pictures called generated at the shipped thresholds, which were set on them", [shipped]))
-    calibration = _number(evaluation["weighted_expected_calibration_error"])
+    calibration = number(evaluation["weighted_expected_calibration_error"])
     rows.append(("expected calibration error, sources weighted equally", [calibration]))
     if evaluation.get("random_deliveries"):
-        rows.append(("ROC AUC on randomly delivered views", [_number(evaluation["random_deliveries"][auc])]))
+        rows.append(("ROC AUC on randomly delivered views", [number(evaluation["random_deliveries"][auc])]))
     pictures, sources = evaluation["pictures"], evaluation["sources"]
     lines = [
         f"Protocol: {evaluation['protocol']}; verdicts by thresholds that the other sources gave. "
@@ -257,33 +257,6 @@ def figures_table(evaluation: dict) -> str:
         *(f"| {name} | {'; '.join(values)} |" for name, values in rows),
     ]
     return "\n".join(lines) + "\n"
-
-
-def _number(figure: dict | None) -> str:
-    """A figure with three digits and its interval."""
-    return "not measured" if figure is None else f"{figure['value']:.3f} {_interval(figure['interval'], 1, 3)}"
-
-
-def _percent(figure: dict | None) -> str:
-    """A share in percent, with its interval."""
-    if figure is None:
-        return "not measured"
-    return f"{_share(figure['value'])} {_interval(figure['interval'], 100, 1)}"
-
-
-def _interval(interval: Sequence[float] | None, factor: int, digits: int) -> str:
-    if not interval:
-        return "(one source: no interval)"
-    return f"[{factor * interval[0]:.{digits}f}, {factor * interval[1]:.{digits}f}]"
-
-
-def _share(value: float | None) -> str:
-    return "not measured" if value is None else f"{100 * value:.1f} %"
-
-
-def _cell(name: Any) -> str:
-    """A name from the data as plain text in a Markdown table."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", " ".join(str(name).split()))
 
 
 def _yaml(settings: dict) -> str:

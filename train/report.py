@@ -1,13 +1,13 @@
 """The report of an evaluation for people: Markdown, tables as CSV, plots, and one HTML page that holds everything."""
 
 import io
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from .files import write_text
+from .markdown import cell, interval, number, percent, share, table
 from .report_page import html_page
 from .report_plots import write_plots
 
@@ -26,9 +26,9 @@ def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None
     """
     folder.mkdir(parents=True, exist_ok=True)
     plots = write_plots(evaluation, pictures, folder)
-    for name, table in _tables(evaluation, pictures).items():
+    for name, frame in _tables(evaluation, pictures).items():
         buffer = io.StringIO()
-        table.to_csv(buffer, index=False, lineterminator="\n")
+        frame.to_csv(buffer, index=False, lineterminator="\n")
         write_text(folder / name, buffer.getvalue())
     sections: Sequence[Callable[[dict], str]] = (
         _head,
@@ -47,50 +47,13 @@ def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None
     write_text(folder / "report.html", html_page(markdown, {name: (folder / name).read_bytes() for name in plots}))
 
 
-def number(figure: dict | None, digits: int = 3) -> str:
-    """A figure with its interval, or why there is none."""
-    if figure is None:
-        return "not defined (one class)"
-    interval = figure["interval"]
-    shown = f"[{', '.join(f'{end:.{digits}f}' for end in interval)}]" if interval else "(one source: no interval)"
-    return f"{figure['value']:.{digits}f} {shown}"
-
-
-def percent(figure: dict | None) -> str:
-    """A share in percent with its interval, or why there is none."""
-    if figure is None:
-        return "not defined (one class)"
-    ends = figure["interval"]
-    scaled = {"value": 100 * figure["value"], "interval": ends and [100 * end for end in ends]}
-    return number(scaled, 1).replace(" ", " % ", 1)
-
-
-def markdown_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table; the first column to the left, the others to the right."""
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *([_escaped(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _escaped(cell: object) -> str:
-    """Text for a cell: no name of a source can end it or be read as markup."""
-    return re.sub(r"([\\`*_{}<>|#~])|\[(?=[^\]]*\]\()", r"\\\g<0>", " ".join(str(cell).split()))
-
-
-def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
-
-
-def _ends(interval: list[float]) -> str:
-    return f"[{100 * interval[0]:.1f}, {100 * interval[1]:.1f}]"
-
-
 def _head(evaluation: dict) -> str:
     made, pictures, sources = evaluation["made_by"], evaluation["pictures"], evaluation["sources"]
     lines = ["# How right is the detector? An evaluation"]
     if evaluation.get("fitted_on_these_pictures"):
         lines.append("**The checkpoint was fitted on these very pictures: every figure here is too good.**")
     protocol = f" Protocol: {evaluation['protocol']}." if "protocol" in evaluation else ""
-    checkpoint = f" Checkpoint: {_escaped(made['checkpoint'])}." if "checkpoint" in made else ""
+    checkpoint = f" Checkpoint: {cell(made['checkpoint'])}." if "checkpoint" in made else ""
     data, commit = made["bank"]["records_sha256"][:12], (made["git_commit"] or "unknown")[:12]
     lines.append(
         f"{pictures['real']:,} real pictures of {sources['real']} sources and {pictures['generated']:,} generated "
@@ -109,13 +72,16 @@ def _head(evaluation: dict) -> str:
 def _worst(kind: str, worst: dict) -> str:
     count = f"{worst['pictures']} pictures"
     if kind == "real_source":
-        flagged = f"{_share(worst['called_generated'])} {_ends(worst['interval'])}"
-        return f"Worst real source: {_escaped(worst['source'])} ({count}), {flagged} called generated."
+        flagged = f"{share(worst['called_generated'])} {interval(worst['interval'], percent=True)}"
+        return f"Worst real source: {cell(worst['source'])} ({count}), {flagged} called generated."
     if kind == "generator":
-        found, missed = f"{_share(worst['found'])} {_ends(worst['interval'])}", _share(worst["called_real"])
-        return f"Worst generator: {_escaped(worst['generator'])} ({count}), {found} found, {missed} called real."
-    wrong = f"{_share(worst['wrong'])} called {_WRONG[worst['class']]}"
-    style = _escaped(worst["style"]) or "not known"
+        found, missed = (
+            f"{share(worst['found'])} {interval(worst['interval'], percent=True)}",
+            share(worst["called_real"]),
+        )
+        return f"Worst generator: {cell(worst['generator'])} ({count}), {found} found, {missed} called real."
+    wrong = f"{share(worst['wrong'])} called {_WRONG[worst['class']]}"
+    style = cell(worst["style"]) or "not known"
     return f"Worst style: {worst['class']} pictures of style {style} ({count}), {wrong}."
 
 
@@ -142,7 +108,7 @@ def _figures(evaluation: dict) -> str:
         rows.append((f"head minus {name}", number(baseline["auc_head_minus_baseline"])))
     return (
         "## Ranking\n\n"
-        + markdown_table(("figure", "value and 95 % interval"), rows)
+        + table(("figure", "value and 95 % interval"), rows)
         + "\n\nOracle figures use a threshold chosen afterwards on these very pictures: for comparison with other "
         "work only.\n\n![ROC curve with the shipped operating points](roc.png)"
     )
@@ -164,7 +130,7 @@ def _verdicts(evaluation: dict) -> str:
     right = percent(evaluation["weighted_share_right_of_answered"])
     return (
         "## Verdicts\n\n"
-        + markdown_table(("pictures", "called real", "left uncertain", "called generated"), rows)
+        + table(("pictures", "called real", "left uncertain", "called generated"), rows)
         + f'\n\n"Generated" from probability {thresholds["generated"]:.3f}, "real" up to {thresholds["real"]:.3f}. '
         f'Where "uncertain" counts as no answer, {answered} are answered, and of these {right} rightly (sources and '
         "classes weighted equally).\n\n![Histogram of probabilities by class](scores.png)"
@@ -179,7 +145,7 @@ def _calibration(evaluation: dict) -> str:
     return (
         "## Calibration\n\nOf pictures that get a probability near p, the share p should be generated (sources and "
         "classes weighted equally; both classes equally likely beforehand).\n\n"
-        + markdown_table(("pictures", "mean probability", "share generated"), rows)
+        + table(("pictures", "mean probability", "share generated"), rows)
         + "\n\n![Reliability diagram](reliability.png)"
     )
 
@@ -190,22 +156,25 @@ def _groups(evaluation: dict) -> str:
             row["generator"] or "not named",
             row["pictures"],
             number(row["auc"]),
-            f"{_share(row['found'])} {_ends(row['found_interval'])}",
-            _share(row["called_real"]),
+            f"{share(row['found'])} {interval(row['found_interval'], percent=True)}",
+            share(row["called_real"]),
         )
         for row in evaluation["by_generator"]
     ]
     styles = [_group_row(row, row["style"] or "not named") for row in evaluation["by_style"]]
-    sources = [[*_group_row(row, row["source"]), _ends(row["wrong_interval"])] for row in evaluation["by_source"]]
+    sources = [
+        [*_group_row(row, row["source"]), interval(row["wrong_interval"], percent=True)]
+        for row in evaluation["by_source"]
+    ]
     shares = ("class", "pictures", "called real", "uncertain", "called generated")
     return "\n\n".join(
         [
             "## By generator, style and source",
             "AUC of a generator is against all real pictures. Intervals of shares are Wilson's, of pictures of this "
             "one group; what another group of the kind would give is not in them.",
-            markdown_table(("generator", "pictures", "ROC AUC", "found", "called real"), generators),
-            markdown_table(("style", *shares), styles),
-            markdown_table(("source", *shares, "wrong verdict, 95 % interval"), sources),
+            table(("generator", "pictures", "ROC AUC", "found", "called real"), generators),
+            table(("style", *shares), styles),
+            table(("source", *shares, "wrong verdict, 95 % interval"), sources),
             "![Share called generated by source and generator](sources.png)",
         ]
     )
@@ -213,7 +182,7 @@ def _groups(evaluation: dict) -> str:
 
 def _group_row(row: dict, name: str) -> list[object]:
     shares = (row["real"], row["uncertain"], row["generated"])
-    return [name, row["class"], row["pictures"], *map(_share, shares)]
+    return [name, row["class"], row["pictures"], *map(share, shares)]
 
 
 def _robustness(evaluation: dict) -> str:
@@ -244,11 +213,11 @@ def _robustness(evaluation: dict) -> str:
             f"{pictures['real']} real pictures of {sources['real']} sources and {pictures['generated']} generated "
             f"ones of {sources['generated']}, a few of each source, each of them sent on every standard way; both "
             f"classes travel the same way.{worst}",
-            markdown_table((*header, "real turned generated"), rows),
+            table((*header, "real turned generated"), rows),
             "![ROC AUC and shares called generated by delivery](robustness.png)",
             "![Share called generated by generator and delivery](heatmap.png)",
             "### When only the codec or the size changes\n\nMean change of the probability, and its mean size:",
-            markdown_table(
+            table(
                 ("delivery", "real pictures", "generated pictures", "either way"),
                 [
                     (
@@ -287,13 +256,11 @@ def _bias(evaluation: dict) -> str:
         [
             title,
             f"Rules read facts of the file only: {audit['protocol']}. {verdict}",
-            markdown_table(
-                ("rule on", "ROC AUC, held out"), [(row["facts"], number(row["auc"])) for row in audit["rules"]]
-            ),
+            table(("rule on", "ROC AUC, held out"), [(row["facts"], number(row["auc"])) for row in audit["rules"]]),
             f"On {matched['pictures']['real']} real and {matched['pictures']['generated']} generated pictures, "
             f"weighted so that both classes agree in {matched['on']}: ROC AUC of the detector {on_matched} (all "
             f"pictures {before}), of the rule on all facts {of_rule}.",
-            markdown_table(("files", "real", "generated"), [*counts, *medians]),
+            table(("files", "real", "generated"), [*counts, *medians]),
         ]
     )
 
@@ -312,7 +279,7 @@ def _duplicates(evaluation: dict) -> str:
         lines.append(f"**{found['in_training']['pictures']} pictures are also in the training data.**")
     examples = [*found["examples"], *(found["in_training"] or {}).get("examples", [])]
     if examples:
-        lines.append(markdown_table(("picture", "and", "bits apart"), examples))
+        lines.append(table(("picture", "and", "bits apart"), examples))
     return "\n\n".join(lines)
 
 
@@ -320,13 +287,13 @@ def _text(evaluation: dict) -> str:
     title = "## Text"
     if (text := evaluation.get("text")) is None:
         return f"{title}\n\nThe detector reads no text, or the pictures have none."
-    shares = {name: "-" if value is None else _share(value) for name, value in text["pictures_with_text"].items()}
+    shares = {name: "-" if value is None else share(value) for name, value in text["pictures_with_text"].items()}
     return "\n\n".join(
         [
             title,
             f"{shares['real']} of real and {shares['generated']} of generated pictures have a text. Where text alone, "
             "or having one at all, tells the classes apart, it gives the label away.",
-            markdown_table(("the detector sees", "ROC AUC"), [(k, number(v)) for k, v in text["auc"].items()]),
+            table(("the detector sees", "ROC AUC"), [(k, number(v)) for k, v in text["auc"].items()]),
         ]
     )
 
@@ -368,4 +335,4 @@ def _flat(row: dict, prefix: str = "") -> dict[str, object]:
     return cells
 
 
-__all__ = ["PICTURE_COLUMNS", "markdown_table", "number", "percent", "write_report"]
+__all__ = ["PICTURE_COLUMNS", "write_report"]

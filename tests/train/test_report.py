@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from train.evaluation import evaluate_views
-from train.report import PICTURE_COLUMNS, markdown_table, number, percent, write_report
+from train.markdown import cell, number, percent, table
+from train.report import PICTURE_COLUMNS, write_report
 from train.report_page import html_page
 
 from .test_robustness import THRESHOLDS, views
@@ -40,7 +41,7 @@ def report(tmp_path_factory):
     return folder, evaluation, pictures
 
 
-def cells(markdown, first):
+def table_cells(markdown, first):
     """Cells of the table rows that start so."""
     lines = [line for line in markdown.splitlines() if line.startswith(f"| {first}")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
@@ -49,16 +50,20 @@ def cells(markdown, first):
 def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
     folder, evaluation, _ = report
     markdown = (folder / "report.md").read_text()
-    assert cells(markdown, "ROC AUC |") == [["ROC AUC", number(evaluation["auc"])]]
-    assert cells(markdown, "average precision") == [["average precision", number(evaluation["average_precision"])]]
+    assert table_cells(markdown, "ROC AUC |") == [["ROC AUC", number(evaluation["auc"])]]
+    assert table_cells(markdown, "average precision") == [
+        ["average precision", number(evaluation["average_precision"])]
+    ]
     found = percent(evaluation["tpr_at_1_percent_fpr"])
-    assert cells(markdown, "oracle: generated pictures found at 1 %")[0][1] == found
+    assert table_cells(markdown, "oracle: generated pictures found at 1 %")[0][1] == found
     shares = evaluation["verdicts"]["real"]
-    assert cells(markdown, "real, shipped")[0][1:] == [percent(shares[k]) for k in ("real", "uncertain", "generated")]
+    assert table_cells(markdown, "real, shipped")[0][1:] == [
+        percent(shares[k]) for k in ("real", "uncertain", "generated")
+    ]
     hard = evaluation["robustness"]["deliveries"][1]
-    assert cells(markdown, "hard")[0][1] == number(hard["auc"])
-    assert cells(markdown, "hard")[0][5] == percent(hard["verdict_changed"])
-    assert len(cells(markdown, "s0-")) == 3  # and the odd one
+    assert table_cells(markdown, "hard")[0][1] == number(hard["auc"])
+    assert table_cells(markdown, "hard")[0][5] == percent(hard["verdict_changed"])
+    assert len(table_cells(markdown, "s0-")) == 3  # and the odd one
     assert "oracle" in markdown
     assert "2 could not be read" in markdown
     assert evaluation["worst"]["generator"]["generator"] != ODD or "Worst generator: a\\|b\\<script" in markdown
@@ -173,4 +178,15 @@ def test_an_image_that_is_not_there_is_refused():
 
 
 def test_a_table_keeps_pipes_in_their_cells():
-    assert markdown_table(("a", "b"), [("x|y\nz", 1)]).splitlines()[-1] == "| x\\|y z | 1 |"
+    assert table(("a", "b"), [("x|y\nz", 1)]).splitlines()[-1] == "| x\\|y z | 1 |"
+
+
+def test_a_name_is_plain_text_and_an_interval_keeps_its_brackets():
+    assert cell("[x](y) *z*\n#1") == r"\[x\](y) \*z\* \#1"
+    assert table(("a", "b"), [("x", "0.5 [0.1, 0.9]"), ("y", "12.0 % [1.0, 2.0]"), ("z", "[a](b)")]).splitlines()[
+        2:
+    ] == [
+        "| x | 0.5 [0.1, 0.9] |",
+        "| y | 12.0 % [1.0, 2.0] |",
+        r"| z | \[a\](b) |",
+    ]
