@@ -11,6 +11,8 @@ BITS = HASH_SIDE**2
 # hash does not follow (118 bits in the middle); of its 3.9 million pairs of pictures none was nearer than 51.
 LIMIT = 32
 EXAMPLES = 20
+# From so many comparisons on (a few minutes) only equal hashes are looked for.
+MOST_COMPARISONS = 10**10
 _AT_ONCE = 256
 
 
@@ -22,8 +24,8 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
         training: the same, or `None`.
 
     Returns:
-        A JSON-ready dictionary. Time grows with the square of the number of pictures: a second for 3,000, about
-        twenty minutes for 100,000.
+        A JSON-ready dictionary. Time grows with the square of the number of pictures, up to 100,000 of them; among
+        more only equal hashes count, and `limit` is 0.
     """
     first, second, apart = _near_pairs(pictures, pictures)
     once = first < second
@@ -32,7 +34,7 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
     # Pairs of two sources are what breaks a split by source: they are shown first.
     order = np.lexsort((apart, sources[first] == sources[second]))
     found: dict = {
-        "limit": LIMIT,
+        "limit": _limit(pictures, pictures),
         "bits": BITS,
         "pairs": len(first),
         "pairs_of_two_sources": int((sources[first] != sources[second]).sum()),
@@ -53,6 +55,8 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
 
 def _near_pairs(pictures: pd.DataFrame, others: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
     """Rows of both and bits apart (P,) of every pair within the limit."""
+    if not (limit := _limit(pictures, others)):
+        return _equal_pairs(pictures, others)
     left, right = _hashes(pictures), _hashes(others)
     found = [(np.empty(0, np.int64),) * 3]
     for start in range(0, len(left), _AT_ONCE):
@@ -60,10 +64,28 @@ def _near_pairs(pictures: pd.DataFrame, others: pd.DataFrame) -> tuple[NDArray, 
             np.bitwise_count(left[start : start + _AT_ONCE, None, word] ^ right[None, :, word]).astype(np.int64)
             for word in range(left.shape[1])
         )
-        rows, columns = np.nonzero(apart <= LIMIT)
+        rows, columns = np.nonzero(apart <= limit)
         found.append((rows + start, columns, apart[rows, columns]))
     first, second, bits = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return first, second, bits
+
+
+def _limit(pictures: pd.DataFrame, others: pd.DataFrame) -> int:
+    return LIMIT if len(pictures) * len(others) <= MOST_COMPARISONS else 0
+
+
+def _equal_pairs(pictures: pd.DataFrame, others: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
+    """As `_near_pairs`, for equal hashes; a picture meets the next of its kind only, so that pairs stay few."""
+    left, right = (
+        pd.DataFrame({"hash": frame["perceptual_hash"].to_numpy(), "row": np.arange(len(frame))})
+        for frame in (pictures, others)
+    )
+    if others is pictures:
+        second = left.groupby("hash")["row"].shift(-1)
+        first = left["row"][second.notna()].to_numpy()
+        return first, second.dropna().to_numpy(dtype=np.int64), np.zeros(len(first), np.int64)
+    met = left.merge(right.drop_duplicates("hash"), on="hash")
+    return met["row_x"].to_numpy(), met["row_y"].to_numpy(), np.zeros(len(met), np.int64)
 
 
 def _hashes(pictures: pd.DataFrame) -> NDArray[np.uint64]:

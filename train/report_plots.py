@@ -133,8 +133,8 @@ def _robustness(evaluation: dict) -> Figure:
     for (kind, colour, marker), key in zip(_CLASSES, ("real_called_generated", "generated_found"), strict=True):
         _points(lower, [row[key] for row in deliveries], 100, colour, marker, f"{kind} pictures called generated")
     _points(lower, [row["verdict_changed"] for row in deliveries], 100, GREY, "^", "verdict changed")
-    lower.set(ylabel="%", ylim=(-3, 103))
-    lower.legend(loc="center right", fontsize=8)
+    lower.set(ylabel="%", ylim=(-3, 122))
+    lower.legend(loc="upper center", ncols=3, fontsize=8)
     lower.set_xticks(range(len(names)), names, rotation=60, ha="right")
     for axes in (upper, lower):
         axes.grid(alpha=0.3)
@@ -163,8 +163,11 @@ def _heatmap(evaluation: dict) -> Figure:
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if value > 55 else "white"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
+    pictures = evaluation["robustness"]["pictures_by_group"]
     labels = ["real pictures" if name == "real" else name or "not named" for name in shares]
-    axes.set_yticks(range(len(shares)), [name if len(name) < 42 else f"{name[:39]}..." for name in labels], fontsize=8)
+    short = [name if len(name) < 42 else f"{name[:39]}..." for name in labels]
+    named = [f"{name} ({pictures[group]})" for name, group in zip(short, shares, strict=True)]
+    axes.set_yticks(range(len(shares)), named, fontsize=8)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axes.set_title("% called generated: low is right in the first row, high in the others")
     figure.colorbar(image, ax=axes, pad=0.01)

@@ -179,3 +179,16 @@ def test_duplicates_across_sources_classes_and_the_training_set_are_counted():
     assert found["examples"] == [["p0", "p4", 0], ["p8", "p9", 3]]
     assert found["in_training"] == {"pictures": 3, "examples": [["p8", "t8", 0], ["p20", "t20", 0], ["p9", "t8", 3]]}
     assert find_duplicates(frame)["in_training"] is None
+
+
+def test_a_large_set_is_searched_for_equal_hashes_only(monkeypatch):
+    monkeypatch.setattr("train.duplicates.MOST_COMPARISONS", 1000)
+    frame = pictures(40)
+    hashes = frame["perceptual_hash"].tolist()
+    hashes[4] = hashes[7] = hashes[0]
+    frame["perceptual_hash"] = hashes
+    training = pd.concat([frame.iloc[[0, 20]]] * 30)
+    found = find_duplicates(frame, training)
+    assert (found["limit"], found["pairs"]) == (0, 2)
+    assert found["examples"] == [["p0", "p4", 0], ["p4", "p7", 0]]
+    assert found["in_training"]["pictures"] == 4

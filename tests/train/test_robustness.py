@@ -78,6 +78,7 @@ def test_a_delivery_is_compared_with_the_same_pictures_as_they_are():
     of_a = delivered["generator"] == "A"
     assert found["called_generated"]["A"]["hard"] == pytest.approx((delivered["verdict"][of_a] == "generated").mean())
     assert list(found["called_generated"]) == ["real", "A", "B"]
+    assert found["pictures_by_group"] == {"real": 12, "A": 6, "B": 6}
 
 
 def test_real_pictures_that_turn_generated_are_counted():
