@@ -18,9 +18,9 @@ def measure_robustness(rows: pd.DataFrame) -> dict | None:
 
     Returns:
         A JSON-ready dictionary: counts, a list of deliveries ("clean" first), the share called generated of real
-        pictures and of each generator's by delivery with their numbers, and the delivery with the largest fall of AUC. `None` where no
-        picture was embedded under the standard deliveries. Intervals are 95 %, by a bootstrap over sources; those of
-        differences are paired.
+        pictures and of each generator's by delivery, how many pictures each has, and the delivery with the largest
+        fall of AUC. `None` where no picture was embedded under the standard deliveries. Intervals are 95 %, by a
+        bootstrap over sources; those of differences are paired.
     """
     probed = rows[rows["view"] == STANDARD_VIEW]
     if probed.empty:
@@ -72,7 +72,7 @@ def _auc_change(table: pd.DataFrame, clean: pd.DataFrame) -> dict | None:
 
 
 def _group(table: pd.DataFrame) -> pd.Series:
-    """ "real", or the generator's name."""
+    """Group (N,) of the heat map: real pictures, or the generator's name."""
     return table["generator"].where(table["label"] == 1, "real")
 
 
