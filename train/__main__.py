@@ -84,7 +84,9 @@ def _fit(arguments: list[str]) -> None:
 def _evaluate(arguments: list[str]) -> None:
     given = _named(arguments, "checkpoint", "data")
     evaluate_arguments, data = _parse((EvaluateArguments, DataArguments), "evaluate", given)
-    _print_figures(evaluate(evaluate_arguments, data))
+    if (evaluation := evaluate(evaluate_arguments, data)) is None:
+        return
+    _print_figures(evaluation)
     print(f"written: {Path(evaluate_arguments.output) / 'report.html'}")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from accelerate import PartialState
 
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import load_processor, resolve_checkpoint
@@ -44,7 +45,7 @@ class EvaluateArguments:
     )
 
 
-def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict:
+def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
     """Evaluate a checkpoint and write evaluation.json and the report into `output`.
 
     Args:
@@ -53,7 +54,8 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict:
             into `output`/bank, from where an interrupted run goes on.
 
     Returns:
-        The evaluation, as written.
+        The evaluation, as written. Several processes (torchrun) embed together; then the first goes on alone, and the
+        others return `None`.
 
     Raises:
         ValueError: nothing to evaluate, or the bank was made with another backbone or image processor.
@@ -70,6 +72,8 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict:
             views=1,
             probe_per_source=arguments.probe_per_source,
         )
+    if not PartialState().is_main_process:
+        return None
     training = None if arguments.training_bank is None else FeatureBank.load(arguments.training_bank).rows
     evaluation, pictures = evaluate_checkpoint(checkpoint, bank, training)
     evaluation["made_by"]["checkpoint"] = arguments.checkpoint

@@ -32,6 +32,8 @@ from .report import write_report
 from .text_leak import PARTS, has_text, measure_text
 
 logger = logging.getLogger(__name__)
+# From so many fits on, holding out groups of sources is advised.
+MANY_SOURCES = 200
 
 
 @dataclass
@@ -83,6 +85,8 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     if bank.text_embeds is not None and arguments.head_output is not None:
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
+    if not arguments.folds and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
+        logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)
     fold = split_by_source(bank, arguments.folds)
     model = new_model(bank, arguments)
     _check_backbone(bank, model)
