@@ -102,7 +102,8 @@ def _ablate(arguments: list[str]) -> None:
 def _print_figures(evaluation: dict) -> None:
     for name in ("auc", "auc_sources_weighted_equally", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr"):
         if (figure := evaluation[name]) is not None:
-            print(f"{name}: {figure['value']:.4f}, 95 % interval {_interval(figure)}")
+            oracle = " (oracle's threshold)" if name.startswith("tpr") else ""
+            print(f"{name}{oracle}: {figure['value']:.4f}, 95 % interval {_interval(figure)}")
     for actual, shares in evaluation["verdicts"].items():
         if shares is not None:
             print(f"{actual} pictures called " + ", ".join(f"{k} {100 * v['value']:.1f} %" for k, v in shares.items()))
@@ -140,6 +141,8 @@ def _yaml_flags(path: Path) -> list[str]:
         raise ValueError(f"{path} must hold `name: value` lines, got {type(settings).__name__}.")
     flags = []
     for name, value in settings.items():
+        if value is None:
+            continue
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
         flags += [f"--{name}", *map(str, values)]
     return flags

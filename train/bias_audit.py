@@ -15,9 +15,8 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from .duplicates import find_duplicates
-from .metrics import roc_auc, source_weights, with_interval
+from .metrics import CLASSES, roc_auc, source_weights, with_interval
 
-CLASSES = ("real", "generated")
 FOLDS = 5
 # A rule gives the classes away from this AUC on, if its interval also lies above chance.
 GIVES_AWAY = 0.7
@@ -122,7 +121,8 @@ def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArr
     scores = np.empty(len(pictures))
     for fitted, scored in folds:
         # Without resampling, so that a fact that all files share gives every row the same score: AUC 0.5.
-        forest = ExtraTreesClassifier(n_estimators=100, max_depth=6, min_samples_leaf=5, random_state=0)
+        leaf = max(1, min(5, len(fitted) // 20))
+        forest = ExtraTreesClassifier(n_estimators=100, max_depth=6, min_samples_leaf=leaf, random_state=0)
         weights = source_weights(labels[fitted], sources[fitted]) * len(fitted)
         scores[scored] = forest.fit(facts[fitted], labels[fitted], weights).predict_proba(facts[scored])[:, 1]
     return scores.round(9)

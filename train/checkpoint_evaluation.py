@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate import PartialState
 
 from modeling import RobustClipForImageClassification
@@ -35,8 +36,8 @@ class EvaluateArguments:
     probe_per_source: int = field(
         default=8,
         metadata={
-            "help": "Pictures of each source and class that are also embedded under every standard delivery (21 more "
-            "each). A bank has its own."
+            "help": "Pictures of each source and class (400 of a class at most) that are also embedded under every "
+            "standard delivery. A bank has its own."
         },
     )
     training_bank: str | None = field(
@@ -65,8 +66,10 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
     if (Path(data.data) / INFO_FILE).is_file():
         bank = FeatureBank.load(data.data)
     else:
+        with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+            records = load_records(data)
         bank = build_feature_bank(
-            load_records(data),
+            records,
             output / "bank",
             backbone="default" if arguments.checkpoint == "default" else checkpoint,
             views=1,
@@ -129,13 +132,13 @@ def evaluate_checkpoint(
     return evaluation, pictures
 
 
-def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool:
-    """Whether the evaluation.json beside the weights names the bank's records as those of the fit."""
+def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool | None:
+    """`True` where the evaluation.json beside the weights names the bank's records as the fit's, else unknown."""
     beside = Path(checkpoint) / "evaluation.json"
     if not beside.is_file():
-        return False
+        return None
     fitted_on = json.loads(beside.read_text()).get("made_by", {}).get("bank", {})
-    return fitted_on.get("records_sha256") == bank.info["records_sha256"]
+    return True if fitted_on.get("records_sha256") == bank.info["records_sha256"] else None
 
 
 def _head_fingerprint(model: RobustClipForImageClassification) -> str:

@@ -19,6 +19,9 @@ _AT_ONCE = 256
 def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> dict:
     """Count near-duplicates within a data set, and between it and the pictures that a detector was trained on.
 
+    Of pictures with equal hashes each makes a pair with the next, and the first stands for all of them in pairs with
+    others: a thousand copies are 999 pairs and not half a million.
+
     Args:
         pictures: one row a picture: record_id, label, source, perceptual_hash.
         training: the same, or `None`.
@@ -27,42 +30,66 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
         A JSON-ready dictionary. Time grows with the square of the number of pictures, up to 100,000 of them; among
         more only equal hashes count, and `limit` is 0.
     """
-    first, second, apart = _near_pairs(pictures, pictures)
-    once = first < second
-    first, second, apart = first[once], second[once], apart[once]
+    limit = LIMIT if len(pictures) ** 2 <= MOST_COMPARISONS else 0
+    first, second, apart = _pairs(pictures, limit)
     sources, labels, names = (pictures[column].to_numpy() for column in ("source", "label", "record_id"))
     # Pairs of two sources are what breaks a split by source: they are shown first.
     order = np.lexsort((apart, sources[first] == sources[second]))
-    found: dict = {
-        "limit": _limit(pictures, pictures),
+    return {
+        "limit": limit,
         "bits": BITS,
         "pairs": len(first),
         "pairs_of_two_sources": int((sources[first] != sources[second]).sum()),
         "pairs_of_two_classes": int((labels[first] != labels[second]).sum()),
         "examples": [[names[first[k]], names[second[k]], int(apart[k])] for k in order[:EXAMPLES]],
-        "in_training": None,
+        "in_training": None if training is None else _in_training(pictures, training),
     }
-    if training is not None:
-        first, second, apart = _near_pairs(pictures, training)
-        trained = training["record_id"].to_numpy()
-        order = np.argsort(apart, kind="stable")[:EXAMPLES]
-        found["in_training"] = {
-            "pictures": len(np.unique(first)),
-            "examples": [[names[first[k]], trained[second[k]], int(apart[k])] for k in order],
-        }
-    return found
 
 
-def _near_pairs(pictures: pd.DataFrame, others: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
-    """Rows of both and bits apart (P,) of every pair within the limit."""
-    if not (limit := _limit(pictures, others)):
-        return _equal_pairs(pictures, others)
-    left, right = _hashes(pictures), _hashes(others)
+def _pairs(pictures: pd.DataFrame, limit: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Rows of both and bits apart (P,) of the pairs within a set."""
+    hashes = pd.Series(pictures["perceptual_hash"].to_numpy())
+    following = hashes.groupby(hashes).transform(lambda equal: equal.index.to_series().shift(-1))
+    copied = following.notna().to_numpy()
+    first, second = np.flatnonzero(copied), following[copied].to_numpy(dtype=np.int64)
+    apart = np.zeros(len(first), np.int64)
+    if limit:
+        distinct = np.flatnonzero(~hashes.duplicated())
+        near, other, bits = _near(hashes[distinct], hashes[distinct], limit)
+        once = near < other
+        first = np.concatenate([first, distinct[near[once]]])
+        second = np.concatenate([second, distinct[other[once]]])
+        apart = np.concatenate([apart, bits[once]])
+    return first, second, apart
+
+
+def _in_training(pictures: pd.DataFrame, training: pd.DataFrame) -> dict:
+    """How many pictures are nearly the same as one of the training, with examples."""
+    limit = LIMIT if len(pictures) * len(training) <= MOST_COMPARISONS else 0
+    known = training.drop_duplicates("perceptual_hash")
+    if limit:
+        first, second, apart = _near(pictures["perceptual_hash"], known["perceptual_hash"], limit)
+    else:
+        place = pd.Series(np.arange(len(known)), index=known["perceptual_hash"])
+        met = place.reindex(pictures["perceptual_hash"]).to_numpy()
+        first = np.flatnonzero(~np.isnan(met))
+        second, apart = met[first].astype(np.int64), np.zeros(len(first), np.int64)
+    names, trained = pictures["record_id"].to_numpy(), known["record_id"].to_numpy()
+    order = np.argsort(apart, kind="stable")[:EXAMPLES]
+    return {
+        "pictures": len(np.unique(first)),
+        "examples": [[names[first[k]], trained[second[k]], int(apart[k])] for k in order],
+    }
+
+
+def _near(left: pd.Series, right: pd.Series, limit: int) -> tuple[NDArray, NDArray, NDArray]:
+    """Places in both and bits apart (P,) of every pair of hashes within the limit."""
+    these, those = _hashes(left), _hashes(right)
     found = [(np.empty(0, np.int64),) * 3]
-    for start in range(0, len(left), _AT_ONCE):
+    for start in range(0, len(these), _AT_ONCE):
         apart = sum(
-            np.bitwise_count(left[start : start + _AT_ONCE, None, word] ^ right[None, :, word]).astype(np.int64)
-            for word in range(left.shape[1])
+            np.bitwise_count(these[start : start + _AT_ONCE, None, word] ^ those[None, :, word]).astype(np.int64)
+            for word in range(these.shape[1])
         )
         rows, columns = np.nonzero(apart <= limit)
         found.append((rows + start, columns, apart[rows, columns]))
@@ -70,28 +97,10 @@ def _near_pairs(pictures: pd.DataFrame, others: pd.DataFrame) -> tuple[NDArray, 
     return first, second, bits
 
 
-def _limit(pictures: pd.DataFrame, others: pd.DataFrame) -> int:
-    return LIMIT if len(pictures) * len(others) <= MOST_COMPARISONS else 0
-
-
-def _equal_pairs(pictures: pd.DataFrame, others: pd.DataFrame) -> tuple[NDArray, NDArray, NDArray]:
-    """As `_near_pairs`, for equal hashes; a picture meets the next of its kind only, so that pairs stay few."""
-    left, right = (
-        pd.DataFrame({"hash": frame["perceptual_hash"].to_numpy(), "row": np.arange(len(frame))})
-        for frame in (pictures, others)
-    )
-    if others is pictures:
-        second = left.groupby("hash")["row"].shift(-1)
-        first = left["row"][second.notna()].to_numpy()
-        return first, second.dropna().to_numpy(dtype=np.int64), np.zeros(len(first), np.int64)
-    met = left.merge(right.drop_duplicates("hash"), on="hash")
-    return met["row_x"].to_numpy(), met["row_y"].to_numpy(), np.zeros(len(met), np.int64)
-
-
-def _hashes(pictures: pd.DataFrame) -> NDArray[np.uint64]:
+def _hashes(hashes: pd.Series) -> NDArray[np.uint64]:
     """(N, words) of 64 bits."""
-    joined = bytes.fromhex("".join(pictures["perceptual_hash"]))
-    return np.frombuffer(joined, dtype=np.uint64).reshape(len(pictures), BITS // 64)
+    joined = bytes.fromhex("".join(hashes))
+    return np.frombuffer(joined, dtype=np.uint64).reshape(len(hashes), BITS // 64)
 
 
 __all__ = ["find_duplicates"]

@@ -27,6 +27,7 @@ from modeling.images import ImageError, open_image, read_bytes
 from .file_facts import FACTS, file_facts
 
 STANDARD_VIEW = -1
+MOST_PROBED = 400
 META_SCHEMA = pa.schema(
     [
         (name, pa.int64() if name in ("label", "view") else pa.string())
@@ -96,7 +97,7 @@ class Embedder:
         texts: list[str | None] = []
         for record in records:
             try:
-                content = read_bytes(record["image"]["bytes"] or record["image"]["path"])
+                content = _content(record["image"])
                 picture = open_image(content)
                 facts = file_facts(content, picture)
             except ImageError as error:
@@ -135,7 +136,10 @@ class Embedder:
 
 
 def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[str]:
-    """Identifiers of at most `per_source` records of each source and class, the same whatever their order."""
+    """Identifiers of at most `per_source` records of each source and class, the same whatever their order.
+
+    At most `MOST_PROBED` of a class: where each picture is a source of its own, not all are embedded 21 times more.
+    """
     kept: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
     if per_source == 0:
         return set()
@@ -146,7 +150,18 @@ def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[
             heapq.heappush(smallest, (-rank, record_id))
             if len(smallest) > per_source:
                 heapq.heappop(smallest)
-    return {record_id for smallest in kept.values() for _, record_id in smallest}
+    chosen: set[str] = set()
+    for label in {label for _, label in kept}:
+        of_class = [ranked for (_, other), smallest in kept.items() if other == label for ranked in smallest]
+        chosen |= {record_id for _, record_id in heapq.nlargest(MOST_PROBED, of_class)}
+    return chosen
+
+
+def _content(image: dict | None) -> bytes:
+    """A record's file."""
+    if image is None or (image["bytes"] is None and image["path"] is None):
+        raise ImageError("The record holds no picture.")
+    return read_bytes(image["path"] if image["bytes"] is None else image["bytes"])
 
 
 def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeListArray:

@@ -13,7 +13,9 @@ from .bias_audit import audit_bias
 from .calibration import calibrate, verdicts
 from .files import write_json
 from .metrics import (
+    CLASSES,
     DRAWS,
+    auc_difference,
     average_precision,
     bootstrap_interval,
     brier_score,
@@ -30,7 +32,6 @@ from .metrics import (
 )
 from .robustness import measure_robustness
 
-CLASSES = ("real", "generated")
 # Groups below are too small to be named the worst.
 WORST_GROUP_PICTURES = 10
 
@@ -44,10 +45,10 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         generated_threshold: "generated" at or above it.
 
     Returns:
-        A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources for whole sets, Wilson's for one
-        source; an interval is `None` where a class has one source only. A figure that needs both classes is `None`
-        where one is missing. `weighted` figures give every source of a class the same weight and each class half, as
-        the calibration does.
+        A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources; a share of one source alone has Wilson's
+        over its pictures; elsewhere an interval is `None` where a class has one source only. A figure that needs both
+        classes is `None` where one is missing. `weighted` figures give every source of a class the same weight and
+        each class half, as the calibration does.
 
     Raises:
         ValueError: no rows, or scores that are not finite.
@@ -72,13 +73,15 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         "oracle_equal_error_rate": with_interval(rows, equal_error_rate),
         "weighted_brier_score": with_interval(rows, brier_score, equal, column="probability"),
         "weighted_expected_calibration_error": with_interval(
-            rows, expected_calibration_error, equal, column="probability"
+            rows, expected_calibration_error, equal, column="probability", unbiased=False
         ),
         "weighted_reliability": reliability(rows["label"], rows["probability"], equal),
         "thresholds": {"real": real_threshold, "generated": generated_threshold},
-        "weighted_share_answered": with_interval(rows.assign(value=answered), weighted_mean, equal, column="value"),
+        "weighted_share_answered": with_interval(
+            rows.assign(value=answered), weighted_mean, equal, column="value", one_class=True
+        ),
         "weighted_share_right_of_answered": with_interval(
-            rows.assign(value=right.where(answered)), weighted_mean, equal, column="value"
+            rows.assign(value=right.where(answered)), weighted_mean, equal, column="value", one_class=True
         ),
         "weighted_balanced_accuracy_of_flagging": with_interval(
             rows.assign(value=flagged_rightly),
@@ -116,6 +119,8 @@ def evaluate_views(
     Raises:
         ValueError: no rows, or scores that are not finite.
     """
+    if not np.isfinite(rows["score"]).all():
+        raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
     thresholds = {"real_threshold": real_threshold, "generated_threshold": generated_threshold}
     rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
     clean, random = rows[rows["view"] == 0], rows[rows["view"] > 0]
@@ -151,16 +156,13 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
     labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
     both = np.stack([rows["score"].to_numpy(), baseline], axis=1)
 
-    def difference(labels: NDArray, scores: NDArray, weights: NDArray) -> float:
-        return roc_auc(labels, scores[:, 0], weights) - roc_auc(labels, scores[:, 1], weights)
-
     figures: dict = {}
     equal = source_weights(labels, sources)
     for name, weights in (("auc", np.ones(len(rows))), ("auc_sources_weighted_equally", equal)):
         figures[name] = roc_auc(labels, baseline, weights)
         figures[f"{name}_head_minus_baseline"] = {
-            "value": difference(labels, both, weights),
-            "interval": bootstrap_interval(difference, labels, both, sources, weights=weights, draws=DRAWS),
+            "value": auc_difference(labels, both, weights),
+            "interval": bootstrap_interval(auc_difference, labels, both, sources, weights=weights, draws=DRAWS),
         }
     return figures
 
@@ -203,56 +205,78 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
 
 
 def _by_source(rows: pd.DataFrame) -> list[dict]:
-    """Verdict shares of every source and class, largest first; the wrong verdict with Wilson's interval."""
+    """AUC against all of the other class, and verdict shares, of every source and class, largest first."""
     table = []
     for key, group in rows.groupby(["source", "label"]):
         source, label = cast(tuple[str, int], key)
-        wrong = int((group["verdict"] == CLASSES[1 - label]).sum())
+        auc = roc_auc(*_against_others(rows, group, label)[["label", "score"]].to_numpy().T)
         table.append(
             {
                 "source": source,
                 "class": CLASSES[label],
                 "pictures": len(group),
+                "auc": None if np.isnan(auc) else auc,
                 **_shares(group),
-                "wrong_interval": wilson_interval(wrong, len(group)),
+                "wrong_interval": _share_interval(group, CLASSES[1 - label]),
                 "mean_probability": float(group["probability"].mean()),
             }
         )
     return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["source"]))
 
 
-def _shares(rows: pd.DataFrame) -> dict[str, float]:
-    return {verdict: float((rows["verdict"] == verdict).mean()) for verdict in (*CLASSES, "uncertain")}
-
-
 def _by_generator(rows: pd.DataFrame) -> list[dict]:
     """AUC of each generator's pictures against all real ones, and the share found."""
-    real = rows[rows.label == 0]
     table = []
     for generator, group in rows[rows.label == 1].groupby("generator"):
-        found = int((group["verdict"] == "generated").sum())
-        both = pd.concat([real, group])
+        shares = _shares(group)
         table.append(
             {
                 "generator": generator,
                 "pictures": len(group),
                 "sources": int(group["source"].nunique()),
-                "auc": with_interval(both, roc_auc),
-                "found": found / len(group),
-                "found_interval": wilson_interval(found, len(group)),
-                "called_real": float((group["verdict"] == "real").mean()),
+                "auc": with_interval(_against_others(rows, group, 1), roc_auc),
+                "found": shares["generated"],
+                "found_interval": _share_interval(group, "generated"),
+                "called_real": shares["real"],
+                "called_real_interval": _share_interval(group, "real"),
             }
         )
     return sorted(table, key=lambda row: -row["pictures"])
 
 
 def _by_style(rows: pd.DataFrame) -> list[dict]:
-    """Verdict shares of every style and class, largest first."""
+    """AUC against all of the other class, and verdict shares, of every style and class, largest first."""
     table = []
     for key, group in rows.groupby(["style", "label"]):
         style, label = cast(tuple[str, int], key)
-        table.append({"style": style, "class": CLASSES[label], "pictures": len(group), **_shares(group)})
+        table.append(
+            {
+                "style": style,
+                "class": CLASSES[label],
+                "pictures": len(group),
+                "sources": int(group["source"].nunique()),
+                "auc": with_interval(_against_others(rows, group, label), roc_auc),
+                **_shares(group),
+                "wrong_interval": _share_interval(group, CLASSES[1 - label]),
+            }
+        )
     return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["style"]))
+
+
+def _against_others(rows: pd.DataFrame, group: pd.DataFrame, label: int) -> pd.DataFrame:
+    """A group of one class with every picture of the other."""
+    return pd.concat([rows[rows["label"] != label], group])
+
+
+def _shares(rows: pd.DataFrame) -> dict[str, float]:
+    return {verdict: float((rows["verdict"] == verdict).mean()) for verdict in (*CLASSES, "uncertain")}
+
+
+def _share_interval(group: pd.DataFrame, verdict: str) -> list[float]:
+    """95 % interval of a verdict's share: over sources where the group has several, else Wilson's over pictures."""
+    hit = group["verdict"] == verdict
+    over_sources = cast(dict, mean_with_interval(group, hit))["interval"]
+    return over_sources or wilson_interval(int(hit.sum()), len(group))
 
 
 def _worst(evaluation: dict) -> dict:
@@ -282,6 +306,7 @@ def _worst(evaluation: dict) -> dict:
         and {
             **{name: style[name] for name in ("style", "class", "pictures")},
             "wrong": style[wrong[style["class"]]],
+            "interval": style["wrong_interval"],
         },
     }
 

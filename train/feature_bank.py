@@ -288,13 +288,20 @@ def processor_settings(processor: RobustClipImageProcessor) -> dict:
     return {"size": processor.size, "image_mean": processor.image_mean, "image_std": processor.image_std}
 
 
+def _size(path: str | None) -> int | None:
+    """Bytes of a record's file, `None` where there is none."""
+    return os.path.getsize(path) if path and os.path.isfile(path) else None
+
+
 def _records_fingerprint(records: datasets.Dataset) -> str:
     """SHA-256 over all that is known of the records, in order, and the sizes of their files."""
     digest = hashlib.sha256()
     for batch in records.with_format("arrow").iter(batch_size=1000):
         described = batch.drop_columns(["image"])
-        sizes = pc.binary_length(pc.struct_field(batch.column("image"), "bytes"))
-        digest.update(json.dumps([described.to_pydict(), sizes.to_pylist()], sort_keys=True).encode())
+        sizes = pc.binary_length(pc.struct_field(batch.column("image"), "bytes")).to_pylist()
+        paths = pc.struct_field(batch.column("image"), "path").to_pylist()
+        sizes = [_size(path) if size is None else size for size, path in zip(sizes, paths, strict=True)]
+        digest.update(json.dumps([described.to_pydict(), sizes], sort_keys=True).encode())
     return digest.hexdigest()
 
 

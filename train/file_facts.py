@@ -75,7 +75,8 @@ def _metadata(header: ImageFile.ImageFile) -> str:
     """Kinds of metadata in the header, joined by +."""
     kinds = {"exif": "exif", "icc_profile": "icc", "xmp": "xmp", "comment": "comment"}
     found = [short for name, short in kinds.items() if header.info.get(name)]
-    if getattr(header, "text", None):
+    # A PNG's text chunks before the pixels. Not `header.text`: that would decode every frame.
+    if header.format == "PNG" and any(isinstance(value, str) for value in header.info.values()):
         found.append("text")
     return "+".join(found)
 

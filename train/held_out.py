@@ -37,8 +37,10 @@ _CODE = (
     "train/distributed.py",
     "train/held_out.py",
     "train/losses.py",
+    "train/metrics.py",
     "train/sam.py",
     "train/sampling.py",
+    "train/text_leak.py",
     "train/trainer.py",
 )
 
@@ -72,17 +74,18 @@ def split_by_source(bank: FeatureBank, folds: int) -> np.ndarray:
     Raises:
         ValueError: leaving a fold out takes a class away.
     """
-    sources, labels = bank.rows["source"].to_numpy(), bank.rows["label"].to_numpy()
+    pictures = bank.rows[bank.rows["view"] == 0]  # how many views a picture has must not move the groups
+    sources, labels = pictures["source"].to_numpy(), pictures["label"].to_numpy()
     folds = folds or len(np.unique(sources))
-    fold = np.empty(len(bank), dtype=np.int64)
+    fold_of_source: dict[str, int] = {}
     for number, (train_rows, held_out) in enumerate(GroupKFold(n_splits=folds).split(sources, groups=sources)):
         if len(np.unique(labels[train_rows])) < 2:
             raise ValueError(
                 f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
                 "at least two folds."
             )
-        fold[held_out] = number
-    return fold
+        fold_of_source |= dict.fromkeys(sources[held_out], number)
+    return bank.rows["source"].map(fold_of_source).to_numpy(dtype=np.int64)
 
 
 def held_out_scores(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from .embedder import STANDARD_VIEW
 from .feature_bank import FeatureBank
 
 _PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "numpy", "Pillow")
@@ -18,6 +19,7 @@ def made_by(bank: FeatureBank) -> dict:
         "backbone": bank.info["backbone"],
         "backbone_sha256": bank.info["backbone_sha256"],
         "bank": {key: bank.info[key] for key in _BANK},
+        "standard_views": int((bank.rows["view"] == STANDARD_VIEW).sum()),
         "unreadable_pictures": len(bank.info["unreadable"]),
         "versions": {name: version(name) for name in _PACKAGES},
         "python": platform.python_version(),
@@ -27,8 +29,10 @@ def made_by(bank: FeatureBank) -> dict:
 
 
 def git_commit() -> str | None:
-    """Commit of the code that runs, with a mark if it was changed; `None` outside a repository."""
-    folder = Path(__file__).parent
+    """Commit of the code that runs, with a mark if it was changed; `None` outside the project's repository."""
+    folder = Path(__file__).resolve().parent.parent
+    if not (folder / ".git").exists():  # installed, perhaps within somebody else's repository
+        return None
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         result = subprocess.run(command, capture_output=True, text=True, check=False)

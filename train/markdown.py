@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-UNDEFINED = "not defined (one class)"
+UNDEFINED = "not defined here"
 
 
 def number(figure: dict | None) -> str:
@@ -46,4 +46,4 @@ def _plain(value: object) -> str:
     return text if re.fullmatch(r"[-+.,\d %]*(\[[-.,\d ]+\])?", text) else cell(text)
 
 
-__all__ = ["cell", "interval", "number", "percent", "share", "table"]
+__all__ = ["UNDEFINED", "cell", "interval", "number", "percent", "share", "table"]

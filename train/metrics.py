@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 # A figure of (labels, scores, weights), NaN where it is not defined. `scores` may have a column for each detector.
+CLASSES = ("real", "generated")
 Statistic = Callable[[NDArray, NDArray, NDArray], float]
 DRAWS = 1000
 
@@ -19,6 +20,11 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = No
     """Area under the ROC curve, ties counted half; NaN where a class is missing or weighs nothing."""
     false_positive, true_positive = _roc(labels, scores, weights)
     return float(np.trapezoid(true_positive, false_positive))
+
+
+def auc_difference(labels: NDArray, scores: NDArray, weights: NDArray) -> float:
+    """AUC of the first of two columns of scores minus that of the second."""
+    return roc_auc(labels, scores[:, 0], weights) - roc_auc(labels, scores[:, 1], weights)
 
 
 def tpr_at_fpr(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None, *, fpr: float) -> float:
@@ -164,8 +170,10 @@ def with_interval(
     *,
     column: str = "score",
     scores: NDArray | None = None,
+    one_class: bool = False,
+    unbiased: bool = True,
 ) -> dict | None:
-    """A figure that needs both classes, and its bootstrap interval.
+    """A figure and its bootstrap interval.
 
     Args:
         rows: one row a picture: label, source and `column`.
@@ -173,11 +181,15 @@ def with_interval(
         weights: (N,) of the rows, all equal by default.
         column: what the statistic gets as scores.
         scores: (N,) or (N, K), in place of a column.
+        one_class: whether the figure is defined for one class, too.
+        unbiased: `False` for a figure whose resamples lie higher than itself, as it lies higher than the truth (an
+            expected calibration error): the interval is then the basic one, mirrored at the value, and 0 or more. The
+            value may lie above it.
 
     Returns:
         {"value", "interval"}, or `None` where a class is missing or the figure is not defined.
     """
-    if rows["label"].nunique() < 2:
+    if rows.empty or (rows["label"].nunique() < 2 and not one_class):
         return None
     labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
     scores = rows[column].to_numpy(dtype=float) if scores is None else scores
@@ -186,6 +198,8 @@ def with_interval(
     if np.isnan(value):
         return None
     interval = bootstrap_interval(statistic, labels, scores, sources, weights=weights, draws=DRAWS)
+    if interval is not None and not unbiased:
+        interval = [max(0.0, 2 * value - end) for end in reversed(interval)]
     return {"value": value, "interval": interval}
 
 
@@ -229,8 +243,10 @@ def wilson_interval(successes: int, total: int) -> list[float]:
 
 
 __all__ = [
+    "CLASSES",
     "DRAWS",
     "Statistic",
+    "auc_difference",
     "average_precision",
     "bootstrap_interval",
     "brier_score",

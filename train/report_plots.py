@@ -111,7 +111,8 @@ def _sources(evaluation: dict) -> Figure:
             bars = [[100 * max(0, share - low)], [100 * max(0, high - share)]]
             axes.errorbar(100 * share, len(names), xerr=bars, fmt=marker, color=colour, capsize=2)
             names.append(name)
-    axes.set_yticks(range(len(names)), [name if len(name) < 60 else f"{name[:45]}...{name[-12:]}" for name in names])
+    short = [name if len(name) < 60 else f"{name[:45]}...{name[-12:]}" for name in names]
+    axes.set_yticks(range(len(names)), short, parse_math=False)
     axes.tick_params(axis="y", labelsize=8)
     axes.set(xlim=(-2, 102), ylim=(len(names) - 0.4, -0.6), xlabel="% called generated, 95 % interval (Wilson)")
     left_out = len(real) + len(generators) - number
@@ -164,10 +165,10 @@ def _heatmap(evaluation: dict) -> Figure:
         colour = "black" if value > 55 else "white"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
     pictures = evaluation["robustness"]["pictures_by_group"]
-    labels = ["real pictures" if name == "real" else name or "not named" for name in shares]
+    labels = [name or "not named" for name in shares]
     short = [name if len(name) < 42 else f"{name[:39]}..." for name in labels]
     named = [f"{name} ({pictures[group]})" for name, group in zip(short, shares, strict=True)]
-    axes.set_yticks(range(len(shares)), named, fontsize=8)
+    axes.set_yticks(range(len(shares)), named, fontsize=8, parse_math=False)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axes.set_title("% called generated: low is right in the first row, high in the others")
     figure.colorbar(image, ax=axes, pad=0.01)

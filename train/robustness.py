@@ -2,12 +2,11 @@
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from .embedder import STANDARD_VIEW
-from .metrics import mean_with_interval, roc_auc, with_interval
+from .metrics import CLASSES, auc_difference, mean_with_interval, roc_auc, with_interval
 
-CLASSES = ("real", "generated")
+REAL_PICTURES = "real pictures"
 
 
 def measure_robustness(rows: pd.DataFrame) -> dict | None:
@@ -63,17 +62,13 @@ def _measure_delivery(name: str, table: pd.DataFrame, clean: pd.DataFrame) -> di
 
 def _auc_change(table: pd.DataFrame, clean: pd.DataFrame) -> dict | None:
     """AUC delivered minus AUC clean; a resample of sources is the same for both."""
-
-    def difference(labels: NDArray, scores: NDArray, weights: NDArray) -> float:
-        return roc_auc(labels, scores[:, 0], weights) - roc_auc(labels, scores[:, 1], weights)
-
     both = np.stack([table["score"].to_numpy(), clean["score"].to_numpy()], axis=1)
-    return with_interval(table, difference, scores=both)
+    return with_interval(table, auc_difference, scores=both)
 
 
 def _group(table: pd.DataFrame) -> pd.Series:
     """Group (N,) of the heat map: real pictures, or the generator's name."""
-    return table["generator"].where(table["label"] == 1, "real")
+    return table["generator"].where(table["label"] == 1, REAL_PICTURES)
 
 
 def _called_generated(delivered: dict[str, pd.DataFrame]) -> dict[str, dict[str, float]]:
@@ -82,7 +77,7 @@ def _called_generated(delivered: dict[str, pd.DataFrame]) -> dict[str, dict[str,
     for name, table in delivered.items():
         for kind, share in (table["verdict"] == "generated").groupby(_group(table)).mean().items():
             shares.setdefault(str(kind), {})[name] = float(share)
-    return dict(sorted(shares.items(), key=lambda item: (item[0] != "real", item[0])))
+    return dict(sorted(shares.items(), key=lambda item: (item[0] != REAL_PICTURES, item[0])))
 
 
 __all__ = ["measure_robustness"]

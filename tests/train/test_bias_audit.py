@@ -181,6 +181,30 @@ def test_duplicates_across_sources_classes_and_the_training_set_are_counted():
     assert find_duplicates(frame)["in_training"] is None
 
 
+def test_a_perfect_leak_is_caught_in_a_dozen_pictures():
+    frame = pictures(12, sources=4)
+    audit = audit_bias(frame.assign(format=np.where(frame.label == 1, "PNG", "JPEG")))
+    assert "format" in audit["gives_away"]
+
+
+def test_an_animation_that_is_damaged_after_its_first_frame_has_facts():
+    frames = [Image.effect_noise((64, 64), 80).convert("RGB") for _ in range(3)]
+    buffer = io.BytesIO()
+    text = PngInfo()
+    text.add_text("parameters", "a cat")
+    frames[0].save(buffer, "PNG", save_all=True, append_images=frames[1:], pnginfo=text)
+    content = buffer.getvalue()
+    facts = file_facts(content[: len(content) // 2 + 2000], open_image(content))
+    assert (facts["format"], facts["metadata"]) == ("PNG", "text")
+
+
+def test_a_thousand_copies_are_not_half_a_million_pairs():
+    frame = pictures(1000).assign(perceptual_hash="0" * (HASH_SIDE**2 // 4))
+    found = find_duplicates(frame, frame.iloc[:5])
+    assert found["pairs"] == 999
+    assert found["in_training"]["pictures"] == 1000
+
+
 def test_a_large_set_is_searched_for_equal_hashes_only(monkeypatch):
     monkeypatch.setattr("train.duplicates.MOST_COMPARISONS", 1000)
     frame = pictures(40)

@@ -167,7 +167,7 @@ def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config)
     assert "3 pairs, 2 of them of two sources and\n1 of two classes." in text
     assert "a secret name" not in text
     assert "12.3 % of the real pictures and 100.0 % of the generated ones have a text." in text
-    assert "| text only | not defined (one class) |" in text
+    assert "| text only | not defined here |" in text
 
 
 def test_parts_that_are_null_are_named_as_not_measured(evaluation, config):

@@ -61,7 +61,7 @@ def test_pictures_go_to_a_whole_report_in_one_command(checkpoint, parquet, tmp_p
     assert len(evaluation["made_by"]["weights_sha256"]) == 64
     assert evaluation["robustness"]["deliveries"][0]["delivery"] == "clean"
     assert evaluation["bias_audit"]["counts"]["format"] == {"real": {"PNG": 12}, "generated": {"PNG": 11}}
-    assert evaluation["fitted_on_these_pictures"] is False
+    assert evaluation["fitted_on_these_pictures"] is None
     # The bank is kept: the same figures again, without the pictures.
     parquet.unlink()
     again = tmp_path / "again"
@@ -74,9 +74,18 @@ def test_pictures_of_the_training_are_found(checkpoint, parquet, tmp_path):
     bank = build_feature_bank(records, tmp_path / "bank", backbone=str(checkpoint), views=1)
     evaluation, _ = evaluate_checkpoint(checkpoint, bank, bank.rows)
     assert evaluation["bias_audit"]["duplicates"]["in_training"]["pictures"] == 23
+    assert evaluation["fitted_on_these_pictures"] is None
     made_by = {"made_by": {"bank": {"records_sha256": bank.info["records_sha256"]}}}
     (checkpoint / "evaluation.json").write_text(json.dumps(made_by))
     assert evaluate_checkpoint(checkpoint, bank)[0]["fitted_on_these_pictures"] is True
+
+
+def test_pictures_that_were_replaced_are_not_taken_for_the_old_ones(checkpoint, tmp_path, run):
+    folder = folder_of(tmp_path / "p")
+    run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probe_per_source", 0)
+    (folder / "real" / "source-0" / "0.png").write_bytes(picture(99, 0) + b"more")
+    again = run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probe_per_source", 0)
+    assert "records_sha256 was" in again
 
 
 def test_one_class_is_evaluated_as_far_as_it_goes(checkpoint, tmp_path, run):

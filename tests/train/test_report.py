@@ -15,7 +15,7 @@ from train.report_page import html_page
 
 from .test_robustness import THRESHOLDS, views
 
-ODD = "a|b<script>alert(1)</script> [x](http://example.com) ![y](http://example.com/z.png)\n# *c*"
+ODD = "a|b $\\foo$ <script>alert(1)</script> [x](http://example.com) ![y](http://example.com/z.png)\n# *c*"
 MADE_BY = {
     "checkpoint": "mine",
     "bank": {"records_sha256": "0123456789abcdef"},
@@ -66,7 +66,7 @@ def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
     assert len(table_cells(markdown, "s0-")) == 3  # and the odd one
     assert "oracle" in markdown
     assert "2 could not be read" in markdown
-    assert evaluation["worst"]["generator"]["generator"] != ODD or "Worst generator: a\\|b\\<script" in markdown
+    assert r"a\|b $\\foo$ \<script\>" in markdown
 
 
 def test_every_row_of_a_table_has_the_cells_of_its_header(report):
@@ -139,8 +139,13 @@ def test_one_class_is_reported_without_the_figures_that_need_both(tmp_path):
     evaluation, pictures = evaluated(views().query("label == 0"))
     write_report(tmp_path, evaluation, pictures)
     markdown = (tmp_path / "report.md").read_text()
-    assert "| ROC AUC | not defined (one class) |" in markdown
+    assert "| ROC AUC | not defined here |" in markdown
     assert "real, shipped thresholds" in markdown
+    assert "No rule reaches" not in markdown
+    share_answered = evaluation["weighted_share_answered"]
+    assert share_answered["value"] == pytest.approx(
+        (pictures["verdict"] != "uncertain").groupby(pictures["source"]).mean().mean()
+    )
 
 
 def test_pictures_that_were_trained_on_are_announced_first(tmp_path):

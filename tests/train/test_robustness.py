@@ -13,6 +13,7 @@ from train.embedder import STANDARD_VIEW, choose_probed
 from train.evaluation import evaluate_views
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.file_facts import HASH_SIDE
+from train.held_out import split_by_source
 from train.robustness import measure_robustness
 from train.text_leak import has_text, measure_text
 
@@ -77,8 +78,8 @@ def test_a_delivery_is_compared_with_the_same_pictures_as_they_are():
     assert hard["mean_absolute_probability_change"] == pytest.approx(change.abs().mean())
     of_a = delivered["generator"] == "A"
     assert found["called_generated"]["A"]["hard"] == pytest.approx((delivered["verdict"][of_a] == "generated").mean())
-    assert list(found["called_generated"]) == ["real", "A", "B"]
-    assert found["pictures_by_group"] == {"real": 12, "A": 6, "B": 6}
+    assert list(found["called_generated"]) == ["real pictures", "A", "B"]
+    assert found["pictures_by_group"] == {"real pictures": 12, "A": 6, "B": 6}
 
 
 def test_real_pictures_that_turn_generated_are_counted():
@@ -197,3 +198,27 @@ def test_a_text_that_only_generated_pictures_have_is_shown_as_a_leak():
     assert measured["auc"]["a text at all"]["value"] == 1
     assert measured["auc"]["text only"]["value"] == pytest.approx(roc_auc_score(label, pictures["score"]))
     assert measure_text(pictures, np.zeros(40, dtype=bool), {}) is None
+
+
+def test_where_every_picture_is_a_source_not_all_are_probed(parquet, monkeypatch):
+    monkeypatch.setattr("train.embedder.MOST_PROBED", 3)
+    records = load_records(DataArguments(data=str(parquet)))
+    alone = records.remove_columns("source").add_column("source", records["record_id"])
+    chosen = choose_probed(alone, 8, 0)
+    labels = dict(zip(records["record_id"], records["label"], strict=True))
+    assert sorted(labels[record] for record in chosen) == [0, 0, 0, 1, 1, 1]
+
+
+def test_groups_of_sources_do_not_depend_on_how_many_views_were_probed():
+    rows = views(number=96)
+    bank = FeatureBank(rows, torch.zeros(len(rows), 2), None, {})
+    clean = bank.select((rows["view"] == 0).to_numpy())
+    with_probes = dict(zip(rows["source"], split_by_source(bank, 3), strict=True))
+    assert with_probes == dict(zip(clean.rows["source"], split_by_source(clean, 3), strict=True))
+
+
+def test_a_score_that_is_not_finite_is_refused_in_any_view():
+    rows = views().drop(columns="verdict")
+    rows.loc[rows["view"] == STANDARD_VIEW, "score"] = np.nan
+    with pytest.raises(ValueError, match="24 scores are not finite"):
+        evaluate_views(rows, **THRESHOLDS)
