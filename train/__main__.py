@@ -1,4 +1,4 @@
-"""`python -m train <command>`: features, fit, evaluate, calibrate, ablate, card.
+"""`python -m train <command>`: audit, features, fit, evaluate, calibrate, ablate, card.
 
 Each takes flags or one YAML file, and has --help.
 """
@@ -19,12 +19,14 @@ from transformers import HfArgumentParser
 
 from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
+from .bias_audit import AuditArguments, audit_records
 from .card import CardArguments, update_documents
 from .checkpoint_evaluation import EvaluateArguments, evaluate
 from .data import DataArguments, load_records
 from .feature_bank import build_feature_bank
 from .fit import FitArguments, fit
 from .operating_point import CalibrateArguments, calibrate_checkpoint, describe
+from .report import write_audit
 
 
 @dataclass
@@ -158,6 +160,16 @@ def _calibrate(arguments: list[str]) -> None:
     print(f"written: {calibrate_arguments.output}")
 
 
+def _audit(arguments: list[str]) -> None:
+    data, audit_arguments = _parse((DataArguments, AuditArguments), "audit", _named(arguments, "data"))
+    audit = audit_records(load_records(data))
+    write_audit(Path(audit_arguments.output), audit)
+    print(audit["warning"] or f"{audit['protocol']}: no rule reaches an AUC of 0.7 with an interval above 0.5")
+    duplicates = audit["duplicates"]
+    print(f"near-duplicates: {duplicates['pairs']} pairs, {duplicates['pairs_of_two_sources']} of two sources")
+    print(f"written: {Path(audit_arguments.output) / 'audit.md'}; {len(audit['unreadable'])} pictures were unreadable")
+
+
 def _card(arguments: list[str]) -> None:
     (card_arguments,) = _parse((CardArguments,), "card", arguments)
     print(f"written: {', '.join(map(str, update_documents(card_arguments)))}")
@@ -166,6 +178,7 @@ def _card(arguments: list[str]) -> None:
 COMMANDS = {
     "features": _features,
     "fit": _fit,
+    "audit": _audit,
     "evaluate": _evaluate,
     "calibrate": _calibrate,
     "ablate": _ablate,

@@ -6,15 +6,22 @@ measure the files: the detector is measured again on pictures weighted so that b
 Pictures that are nearly the same are found by a perceptual hash.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from tqdm import tqdm
+
+from modeling.images import ImageError, open_image
 
 from .duplicates import find_duplicates
+from .embedder import record_content
+from .file_facts import file_facts
 from .metrics import CLASSES, roc_auc, source_weights, with_interval
 
 FOLDS = 5
@@ -24,11 +31,46 @@ GIVES_AWAY = 0.7
 SQUARE, STEP = 1.05, 1.25
 
 
+@dataclass
+class AuditArguments:
+    """Where to."""
+
+    output: str = field(metadata={"help": "Folder for audit.json and audit.md."})
+
+
+def audit_records(records: datasets.Dataset) -> dict:
+    """Audit the files of a data set, without a detector.
+
+    Args:
+        records: from `train.data.load_records`.
+
+    Returns:
+        As `audit_bias`, without the detector's figures, and `unreadable`: the pictures that could not be read, with
+        the reason.
+
+    Raises:
+        ValueError: no picture can be read.
+    """
+    rows: list[dict] = []
+    unreadable: list[dict] = []
+    for record in tqdm(records, desc="audit", unit="picture"):
+        try:
+            content = record_content(record["image"])
+            rows.append({**record, **file_facts(content, open_image(content)), "image": None})
+        except ImageError as error:
+            unreadable.append({"record_id": record["record_id"], "error": str(error)})
+    if not rows:
+        raise ValueError(f"None of the {len(unreadable)} pictures can be read.")
+    pictures = pd.DataFrame(rows).astype({"jpeg_quality": float})
+    return audit_bias(pictures.assign(score=np.nan)) | {"unreadable": unreadable}
+
+
 def audit_bias(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> dict:
     """Audit a data set and a detector's scores on it.
 
     Args:
-        pictures: one row a picture: record_id, label, source, score and the facts of its file.
+        pictures: one row a picture: record_id, label, source, score (NaN without a detector) and the facts of its
+            file.
         training: the same of the pictures that the detector was trained on, where known, to find those that are in
             both.
 
@@ -153,11 +195,12 @@ def _matched(pictures: pd.DataFrame, rule_scores: NDArray) -> dict:
     weights: NDArray = (cell.map(smaller) / of_class).to_numpy()
     kept = weights > 0
     table, weights = pictures[kept], weights[kept]
+    scored = not pictures["score"].isna().any()
     return {
         "on": "format, metadata, size (factor 2), aspect (steps of 25 %), orientation, JPEG quality (steps of 10)",
         "pictures": {name: int((table["label"] == label).sum()) for label, name in enumerate(CLASSES)},
-        "auc": with_interval(table, roc_auc, weights),
-        "auc_before": with_interval(pictures, roc_auc),
+        "auc": with_interval(table, roc_auc, weights) if scored else None,
+        "auc_before": with_interval(pictures, roc_auc) if scored else None,
         "rule_auc": None
         if np.isnan(rule_scores).any()
         else with_interval(table.assign(score=rule_scores[kept]), roc_auc, weights),
@@ -173,4 +216,4 @@ def _median(values: pd.Series) -> float | None:
     return float(known.median()) if len(known) else None
 
 
-__all__ = ["audit_bias"]
+__all__ = ["AuditArguments", "audit_bias", "audit_records"]

@@ -97,7 +97,7 @@ class Embedder:
         texts: list[str | None] = []
         for record in records:
             try:
-                content = _content(record["image"])
+                content = record_content(record["image"])
                 picture = open_image(content)
                 facts = file_facts(content, picture)
             except ImageError as error:
@@ -157,8 +157,8 @@ def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[
     return chosen
 
 
-def _content(image: dict | None) -> bytes:
-    """A record's file."""
+def record_content(image: dict | None) -> bytes:
+    """The file of a record's picture, {"bytes", "path"}; raises ImageError where there is none."""
     if image is None or (image["bytes"] is None and image["path"] is None):
         raise ImageError("The record holds no picture.")
     return read_bytes(image["path"] if image["bytes"] is None else image["bytes"])
@@ -171,4 +171,4 @@ def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeL
     return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
 
 
-__all__ = ["META_SCHEMA", "STANDARD_VIEW", "Embedder", "choose_probed"]
+__all__ = ["META_SCHEMA", "STANDARD_VIEW", "Embedder", "choose_probed", "record_content"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .files import write_text
+from .files import write_json, write_text
 from .markdown import UNDEFINED, cell, interval, number, percent, share, table
 from .report_page import html_page
 from .report_plots import write_plots
@@ -45,6 +45,15 @@ def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None
     markdown = "\n\n".join(section(evaluation) for section in sections) + "\n"
     write_text(folder / "report.md", markdown)
     write_text(folder / "report.html", html_page(markdown, {name: (folder / name).read_bytes() for name in plots}))
+
+
+def write_audit(folder: Path, audit: dict) -> None:
+    """Write audit.json and audit.md of a data set without a detector."""
+    found = {"bias_audit": audit}
+    listed = [f"- {cell(entry['record_id'])}: {cell(entry['error'])}" for entry in audit["unreadable"]]
+    sections = [_bias(found), _duplicates(found), f"{len(listed)} pictures could not be read.", "\n".join(listed)]
+    write_json(folder / "audit.json", audit)
+    write_text(folder / "audit.md", "\n\n".join(sections).removeprefix("#").strip() + "\n")
 
 
 def _head(evaluation: dict) -> str:
@@ -253,7 +262,9 @@ def _bias(evaluation: dict) -> str:
     if (audit := evaluation.get("bias_audit")) is None:
         return f"{title}\n\nNot made."
     matched = audit["matched"]
-    on_matched, before, of_rule = (number(matched[name]) for name in ("auc", "auc_before", "rule_auc"))
+    told = f"ROC AUC of the rule on all facts {number(matched['rule_auc'])}"
+    if matched["auc_before"] is not None:
+        told += f", of the detector {number(matched['auc'])} (on all pictures {number(matched['auc_before'])})"
     counts = [
         (f"{fact}: {value or 'none'}", *(audit["counts"][fact][name].get(value, 0) for name in ("real", "generated")))
         for fact in audit["counts"]
@@ -272,8 +283,7 @@ def _bias(evaluation: dict) -> str:
             f"Rules read facts of the file only: {audit['protocol']}. {verdict}",
             table(("rule on", "ROC AUC, held out"), [(row["facts"], number(row["auc"])) for row in audit["rules"]]),
             f"On {matched['pictures']['real']} real and {matched['pictures']['generated']} generated pictures, "
-            f"weighted so that both classes agree in {matched['on']}: ROC AUC of the detector {on_matched} (all "
-            f"pictures {before}), of the rule on all facts {of_rule}.",
+            f"weighted so that both classes agree in {matched['on']}: {told}.",
             table(("files", "real", "generated"), [*counts, *medians]),
         ]
     )
@@ -317,8 +327,8 @@ def _reading(evaluation: dict) -> str:
         "## How to read this\n\n"
         "- Intervals are 95 %, by a bootstrap over sources within each class: pictures of one source are not "
         "independent. They say what other sources of the same kind would give, not what a new kind gives. The "
-        "expected calibration error lies above the truth by its nature; its interval is corrected for that, so that the value "
-        "may lie above it.\n"
+        "expected calibration error lies above the truth by its nature; its interval is corrected for that, so that "
+        "the value may lie above it.\n"
         "- An AUC of 0.5 is chance. Real pictures called generated are false alarms: the error that hurts people.\n"
         "- The thresholds assume that new pictures come from sources like these. `python -m train calibrate` sets "
         "them on your own photographs.\n"
@@ -351,4 +361,4 @@ def _flat(row: dict, prefix: str = "") -> dict[str, object]:
     return cells
 
 
-__all__ = ["PICTURE_COLUMNS", "write_report"]
+__all__ = ["PICTURE_COLUMNS", "write_audit", "write_report"]

@@ -7,6 +7,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from train import __main__ as commands
@@ -149,3 +150,26 @@ def test_a_bank_of_a_checkpoint_is_the_bank_of_its_backbone(checkpoint, parquet,
     with torch.inference_mode():
         score = model(image_embeds=bank.image_embeds[:1].clone()).score
     assert torch.isfinite(score).all()
+
+
+def test_a_data_set_is_audited_without_a_detector(parquet, tmp_path, run):
+    printed = run("audit", parquet, "--output", tmp_path / "audit")
+    assert "1 pictures were unreadable" in printed
+    audit = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert [entry["record_id"] for entry in audit["unreadable"]] == ["p5"]
+    assert audit["matched"]["auc"] is None
+    assert audit["matched"]["rule_auc"] is not None
+    markdown = (tmp_path / "audit" / "audit.md").read_text()
+    assert markdown.startswith("# Bias audit")
+    assert "of the detector" not in markdown
+    assert "- p5: " in markdown
+
+
+def test_a_leaky_folder_is_caught_by_the_command(tmp_path, run):
+    folder = folder_of(tmp_path / "p", sources=3, each=4)
+    for path in (folder / "real").rglob("*.png"):
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".jpg"))
+        path.unlink()
+    printed = run("audit", folder, "--output", tmp_path / "audit")
+    assert "tells the classes apart by: format" in printed

@@ -143,9 +143,8 @@ def test_one_class_is_reported_without_the_figures_that_need_both(tmp_path):
     assert "real, shipped thresholds" in markdown
     assert "No rule reaches" not in markdown
     share_answered = evaluation["weighted_share_answered"]
-    assert share_answered["value"] == pytest.approx(
-        (pictures["verdict"] != "uncertain").groupby(pictures["source"]).mean().mean()
-    )
+    by_source = (pictures["verdict"] != "uncertain").groupby(pictures["source"]).mean()
+    assert share_answered["value"] == pytest.approx(by_source.mean())
 
 
 def test_pictures_that_were_trained_on_are_announced_first(tmp_path):
