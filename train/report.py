@@ -1,35 +1,28 @@
 """The report of an evaluation for people: Markdown, tables as CSV, plots, and one HTML page that holds everything."""
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from .files import write_json, write_text
+from .files import staged, write_json, write_text
 from .markdown import UNDEFINED, cell, interval, number, percent, share, table
 from .report_page import html_page
 from .report_plots import write_plots
+from .report_tables import PICTURE_COLUMNS, csv_tables
 
-PICTURE_COLUMNS = ["record_id", "label", "source", "generator", "style", "score", "probability", "verdict"]
 _CODECS = ("jpeg_", "webp_", "resize_")
 _WRONG = {"real": "generated", "generated": "real"}
 
 
 def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None:
-    """Write report.md, report.html, the tables (CSV) and the plots (PNG) into a folder.
+    """Write report.md, report.html, the tables (CSV) and the plots (PNG) into a folder, all or none.
 
     Args:
-        folder: made if it is not there; files of these names are replaced.
-        evaluation: as in evaluation.json.
+        folder: made if it is not there; files of these names are replaced, others stay.
+        evaluation: as in evaluation.json, also an older one, which lacks parts.
         pictures: one row a picture, `PICTURE_COLUMNS`.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    plots = write_plots(evaluation, pictures, folder)
-    for name, frame in _tables(evaluation, pictures).items():
-        buffer = io.StringIO()
-        frame.to_csv(buffer, index=False, lineterminator="\n")
-        write_text(folder / name, buffer.getvalue())
     sections: Sequence[Callable[[dict], str]] = (
         _head,
         _figures,
@@ -43,8 +36,11 @@ def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None
         _reading,
     )
     markdown = "\n\n".join(section(evaluation) for section in sections) + "\n"
-    write_text(folder / "report.md", markdown)
-    write_text(folder / "report.html", html_page(markdown, {name: (folder / name).read_bytes() for name in plots}))
+    with staged(folder) as staging:
+        plots = {name: (staging / name).read_bytes() for name in write_plots(evaluation, pictures, staging)}
+        texts = {"report.md": markdown, "report.html": html_page(markdown, plots), **csv_tables(evaluation, pictures)}
+        for name, text in texts.items():
+            (staging / name).write_text(text, encoding="utf-8")
 
 
 def write_audit(folder: Path, audit: dict) -> None:
@@ -57,17 +53,20 @@ def write_audit(folder: Path, audit: dict) -> None:
 
 
 def _head(evaluation: dict) -> str:
-    made, pictures, sources = evaluation["made_by"], evaluation["pictures"], evaluation["sources"]
+    pictures, sources, made = evaluation["pictures"], evaluation["sources"], evaluation.get("made_by") or {}
     lines = ["# How right is the detector? An evaluation"]
     if evaluation.get("fitted_on_these_pictures"):
         lines.append("**The checkpoint was fitted on these very pictures: every figure here is too good.**")
     protocol = f" Protocol: {evaluation['protocol']}." if "protocol" in evaluation else ""
     checkpoint = f" Checkpoint: {cell(made['checkpoint'])}." if "checkpoint" in made else ""
-    data, commit = made["bank"]["records_sha256"][:12], (made["git_commit"] or "unknown")[:12]
+    unreadable = made.get("unreadable_pictures", "an unknown number")
+    data = made.get("bank", {}).get("records_sha256", "unknown")[:12]
+    commit, _, changed = (made.get("git_commit") or "unknown").partition("-")
+    code = f"{commit[:12]}{' with uncommitted changes' if changed else ''}"
     lines.append(
         f"{pictures['real']:,} real pictures of {sources['real']} sources and {pictures['generated']:,} generated "
-        f"ones of {sources['generated']}; {made['unreadable_pictures']} could not be read.{protocol}{checkpoint} Data "
-        f"{data}, code {commit}, {made['date']}."
+        f"ones of {sources['generated']}; {unreadable} could not be read.{protocol}{checkpoint} Data {data}, code "
+        f"{code}, {made.get('date', 'date unknown')}."
     )
     for kind, worst in (evaluation.get("worst") or {}).items():
         if worst is not None:
@@ -90,7 +89,7 @@ def _worst(kind: str, worst: dict) -> str:
         )
         name = cell(worst["generator"]) or "not named"
         return f"Worst generator: {name} ({count}), {found} found, {missed} called real."
-    wrong = f"{share(worst['wrong'])} {interval(worst['interval'], percent=True)} called {_WRONG[worst['class']]}"
+    wrong = f"{_share(worst, 'wrong', 'interval')} called {_WRONG[worst['class']]}"
     style = cell(worst["style"]) or "not known"
     return f"Worst style: {worst['class']} pictures of style {style} ({count}), {wrong}."
 
@@ -167,14 +166,14 @@ def _groups(evaluation: dict) -> str:
             row["pictures"],
             row["sources"],
             number(row["auc"]),
-            percent({"value": row["found"], "interval": row["found_interval"]}),
-            percent({"value": row["called_real"], "interval": row["called_real_interval"]}),
+            _share(row, "found", "found_interval"),
+            _share(row, "called_real", "called_real_interval"),
         )
         for row in evaluation["by_generator"]
     ]
-    styles = [_group_row(row, row["style"] or "not named", number(row["auc"])) for row in evaluation["by_style"]]
+    styles = [_group_row(row, row["style"] or "not named", number(row.get("auc"))) for row in evaluation["by_style"]]
     sources = [
-        _group_row(row, row["source"], UNDEFINED if row["auc"] is None else f"{row['auc']:.3f}")
+        _group_row(row, row["source"], UNDEFINED if row.get("auc") is None else f"{row['auc']:.3f}")
         for row in evaluation["by_source"]
     ]
     header = (
@@ -200,9 +199,14 @@ def _groups(evaluation: dict) -> str:
     )
 
 
+def _share(row: dict, name: str, ends: str) -> str:
+    """A share with its interval, which older evaluations did not measure for all."""
+    return f"{share(row[name])} {interval(row[ends], percent=True)}" if ends in row else share(row[name])
+
+
 def _group_row(row: dict, name: str, auc: str) -> list[object]:
     shares = (row["real"], row["uncertain"], row["generated"])
-    wrong = interval(row["wrong_interval"], percent=True)
+    wrong = interval(row["wrong_interval"], percent=True) if "wrong_interval" in row else "-"
     return [name, row["class"], row["pictures"], auc, *map(share, shares), wrong]
 
 
@@ -260,7 +264,7 @@ def _signed(value: float | None) -> str:
 def _bias(evaluation: dict) -> str:
     title = "## Bias audit: can the classes be told apart without looking?"
     if (audit := evaluation.get("bias_audit")) is None:
-        return f"{title}\n\nNot made."
+        return f"{title}\n\nNot made: this evaluation is older than the audit. Evaluate the checkpoint again."
     matched = audit["matched"]
     told = f"ROC AUC of the rule on all facts {number(matched['rule_auc'])}"
     if matched["auc_before"] is not None:
@@ -334,31 +338,6 @@ def _reading(evaluation: dict) -> str:
         "them on your own photographs.\n"
         "- Plots and tables: the CSV files beside this report; everything in full: evaluation.json."
     )
-
-
-def _tables(evaluation: dict, pictures: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Flat tables by file name; an interval is two columns."""
-    deliveries = (evaluation.get("robustness") or {"deliveries": []})["deliveries"]
-    tables = {
-        "sources.csv": evaluation["by_source"],
-        "generators.csv": evaluation["by_generator"],
-        "styles.csv": evaluation["by_style"],
-        "deliveries.csv": deliveries,
-    }
-    flat = {name: pd.DataFrame([_flat(row) for row in rows]) for name, rows in tables.items()}
-    return {**flat, "pictures.csv": pictures[PICTURE_COLUMNS]}
-
-
-def _flat(row: dict, prefix: str = "") -> dict[str, object]:
-    cells: dict[str, object] = {}
-    for name, value in row.items():
-        if isinstance(value, dict):
-            cells |= _flat(value, f"{prefix}{name}_")
-        elif isinstance(value, list):
-            cells |= {f"{prefix}{name}_low": value[0], f"{prefix}{name}_high": value[1]}
-        else:
-            cells[f"{prefix}{name}"] = value
-    return cells
 
 
 __all__ = ["PICTURE_COLUMNS", "write_audit", "write_report"]

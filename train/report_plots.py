@@ -164,10 +164,11 @@ def _heatmap(evaluation: dict) -> Figure:
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if value > 55 else "white"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    pictures = evaluation["robustness"]["pictures_by_group"]
+    pictures = evaluation["robustness"].get("pictures_by_group", {})
     labels = [name or "not named" for name in shares]
     short = [name if len(name) < 42 else f"{name[:39]}..." for name in labels]
-    named = [f"{name} ({pictures[group]})" for name, group in zip(short, shares, strict=True)]
+    counts = [f" ({pictures[group]})" if group in pictures else "" for group in shares]
+    named = [name + count for name, count in zip(short, counts, strict=True)]
     axes.set_yticks(range(len(shares)), named, fontsize=8, parse_math=False)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
     axes.set_title("% called generated: low is right in the first row, high in the others")

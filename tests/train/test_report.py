@@ -1,7 +1,9 @@
 """A report says what the evaluation says, in every form, whatever the names in it."""
 
 import io
+import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from train.evaluation import evaluate_views
 from train.markdown import cell, number, percent, table
 from train.report import PICTURE_COLUMNS, write_report
 from train.report_page import html_page
+from train.report_tables import csv_tables
 
 from .test_robustness import THRESHOLDS, views
 
@@ -50,12 +53,20 @@ def table_cells(markdown, first):
 def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
     folder, evaluation, _ = report
     markdown = (folder / "report.md").read_text()
-    assert table_cells(markdown, "ROC AUC |") == [["ROC AUC", number(evaluation["auc"])]]
-    assert table_cells(markdown, "average precision") == [
-        ["average precision", number(evaluation["average_precision"])]
-    ]
-    found = percent(evaluation["tpr_at_1_percent_fpr"])
-    assert table_cells(markdown, "oracle: generated pictures found at 1 %")[0][1] == found
+    for title, told, name in (
+        ("ROC AUC |", number, "auc"),
+        ("ROC AUC, sources", number, "auc_sources_weighted_equally"),
+        ("average precision", number, "average_precision"),
+        ("balanced accuracy", number, "weighted_balanced_accuracy_of_flagging"),
+        ("Brier score", number, "weighted_brier_score"),
+        ("expected calibration error", number, "weighted_expected_calibration_error"),
+        ("oracle: generated pictures found at 1 %", percent, "tpr_at_1_percent_fpr"),
+        ("oracle: generated pictures found at 5 %", percent, "tpr_at_5_percent_fpr"),
+        ("oracle: equal error rate", percent, "oracle_equal_error_rate"),
+    ):
+        assert [cells[1] for cells in table_cells(markdown, title)] == [told(evaluation[name])], name
+    answered, right = (percent(evaluation[f"weighted_share_{name}"]) for name in ("answered", "right_of_answered"))
+    assert f"{answered} are answered, and of these {right} rightly" in markdown
     shares = evaluation["verdicts"]["real"]
     assert table_cells(markdown, "real, shipped")[0][1:] == [
         percent(shares[k]) for k in ("real", "uncertain", "generated")
@@ -111,6 +122,38 @@ def test_the_tables_read_back_equal_to_the_evaluation(report):
     np.testing.assert_allclose(back["score"], pictures["score"])
 
 
+def leaves(value, name=""):
+    """Names of the numbers and words in a row of evaluation.json, as a flat table calls them."""
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in leaves(item, f"{name}_{key}")]
+    if isinstance(value, list):
+        return [f"{name}_low"[1:], f"{name}_high"[1:]]
+    return [name[1:]]
+
+
+def test_no_number_of_a_row_is_left_out_of_its_table(report):
+    folder, evaluation, _ = report
+    hard = evaluation["robustness"]["deliveries"][1]
+    for name, row in (
+        ("sources", evaluation["by_source"][0]),
+        ("generators", evaluation["by_generator"][0]),
+        ("styles", evaluation["by_style"][0]),
+        ("deliveries", hard),
+    ):
+        assert set(pd.read_csv(folder / f"{name}.csv")) == set(leaves(row))
+
+
+def test_tables_have_the_same_columns_without_rows_and_without_figures(report):
+    _, evaluation, pictures = report
+    full, nothing = csv_tables(evaluation, pictures), csv_tables({"robustness": None}, pictures[:0])
+    no_figure = {"robustness": {"deliveries": [{"delivery": "clean", "auc": None}]}}
+    assert "\nclean,," in csv_tables(no_figure, pictures)["deliveries.csv"]
+    for tables in (nothing, csv_tables(no_figure, pictures)):
+        assert {name: text.partition("\n")[0] for name, text in tables.items()} == {
+            name: text.partition("\n")[0] for name, text in full.items()
+        }
+
+
 def test_the_plots_are_pictures(report):
     folder, _, _ = report
     for name in ("roc", "scores", "reliability", "sources", "robustness", "heatmap"):
@@ -133,6 +176,47 @@ def test_what_was_not_measured_is_said(tmp_path):
     assert "make the bank with --probe_per_source" in markdown
     assert "The detector reads no text" in markdown
     assert not (tmp_path / "heatmap.png").exists()
+
+
+def test_an_evaluation_from_before_the_audits_is_reported(tmp_path):
+    evaluation = json.loads((Path(__file__).parents[2] / "checkpoints/default/evaluation.json").read_text())
+    for name in ("worst", "robustness", "bias_audit", "text", "random_deliveries"):
+        evaluation.pop(name, None)
+    evaluation["made_by"].pop("date", None)
+    write_report(tmp_path, evaluation, views().query("view == 0"))
+    markdown = (tmp_path / "report.md").read_text()
+    assert table_cells(markdown, "ROC AUC |")[0][1] == number(evaluation["auc"])
+    assert "date unknown" in markdown
+    assert "older than the audit" in markdown
+    assert pd.read_csv(tmp_path / "deliveries.csv").empty
+
+
+def test_parts_that_are_missing_inside_a_section_are_said(tmp_path):
+    evaluation, pictures = evaluated(views(), made_by=None)
+    del evaluation["robustness"]["pictures_by_group"]
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "Data unknown, code unknown, date unknown." in markdown
+    assert "an unknown number could not be read" in markdown
+
+
+def test_changed_code_is_told(tmp_path):
+    evaluation, pictures = evaluated(views(), made_by={"git_commit": "0123456789abcdef-dirty"})
+    write_report(tmp_path, evaluation, pictures)
+    assert "code 0123456789ab with uncommitted changes" in (tmp_path / "report.md").read_text()
+
+
+def test_a_report_that_fails_leaves_the_folder_as_it_was(report, tmp_path, monkeypatch):
+    _, evaluation, pictures = report
+    (tmp_path / "roc.png").write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("train.report.html_page", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(tmp_path, evaluation, pictures)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("roc.png", b"old")]
 
 
 def test_one_class_is_reported_without_the_figures_that_need_both(tmp_path):

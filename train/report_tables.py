@@ -1,0 +1,77 @@
+"""The tables of an evaluation as CSV: the same columns whatever was measured, an interval in two of them."""
+
+import io
+
+import pandas as pd
+
+PICTURE_COLUMNS = ["record_id", "label", "source", "generator", "style", "score", "probability", "verdict"]
+_VERDICTS = ("real", "generated", "uncertain")
+
+
+def _ends(name: str) -> tuple[str, str]:
+    return f"{name}_low", f"{name}_high"
+
+
+def _figure(name: str) -> tuple[str, ...]:
+    """Columns of {"value", "interval"}, also where it is null for want of a class."""
+    return f"{name}_value", *_ends(f"{name}_interval")
+
+
+_SOURCES = ("source", "class", "pictures", "auc", *_VERDICTS, *_ends("wrong_interval"), "mean_probability")
+_GENERATORS = ("generator", "pictures", "sources", *_figure("auc"), "found", *_ends("found_interval"))
+_GENERATORS += ("called_real", *_ends("called_real_interval"))
+_STYLES = ("style", "class", "pictures", "sources", *_figure("auc"), *_VERDICTS, *_ends("wrong_interval"))
+_DELIVERIES = (
+    "delivery",
+    *_figure("auc"),
+    *_figure("auc_minus_clean"),
+    *_figure("real_called_generated"),
+    *_figure("generated_found"),
+    *_figure("verdict_changed"),
+    *_figure("real_turned_generated"),
+    "mean_probability_change_real",
+    "mean_probability_change_generated",
+    "mean_absolute_probability_change",
+)
+
+
+def csv_tables(evaluation: dict, pictures: pd.DataFrame) -> dict[str, str]:
+    """The text of every CSV file by its name.
+
+    Args:
+        evaluation: as in evaluation.json. What it lacks gives a table without rows.
+        pictures: one row a picture, `PICTURE_COLUMNS`.
+    """
+    deliveries = (evaluation.get("robustness") or {}).get("deliveries", [])
+    tables = {
+        "sources.csv": (evaluation.get("by_source", []), _SOURCES),
+        "generators.csv": (evaluation.get("by_generator", []), _GENERATORS),
+        "styles.csv": (evaluation.get("by_style", []), _STYLES),
+        "deliveries.csv": (deliveries, _DELIVERIES),
+    }
+    frames = {
+        name: pd.DataFrame([_flat(row) for row in rows]).reindex(columns=list(columns))
+        for name, (rows, columns) in tables.items()
+    }
+    return {name: _csv(frame) for name, frame in {**frames, "pictures.csv": pictures[PICTURE_COLUMNS]}.items()}
+
+
+def _flat(row: dict, prefix: str = "") -> dict[str, object]:
+    cells: dict[str, object] = {}
+    for name, value in row.items():
+        if isinstance(value, dict):
+            cells |= _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, list | tuple):
+            cells |= {f"{prefix}{name}_low": value[0], f"{prefix}{name}_high": value[1]}
+        else:
+            cells[f"{prefix}{name}"] = value
+    return cells
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    buffer = io.StringIO()
+    frame.to_csv(buffer, index=False, lineterminator="\n")
+    return buffer.getvalue()
+
+
+__all__ = ["PICTURE_COLUMNS", "csv_tables"]
