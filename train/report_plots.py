@@ -71,7 +71,8 @@ def _scores(evaluation: dict, pictures: pd.DataFrame) -> Figure:
         if threshold <= 1:
             axes.axvline(threshold, color=GREY, linestyle="--" if name == "real" else "-", label=f'"{name}" threshold')
     axes.set(xlabel="probability of being generated", ylabel="% of the class", title="Where the pictures fall")
-    axes.legend()
+    # Below the axes: bars and thresholds may stand anywhere in them.
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 
@@ -90,7 +91,7 @@ def _reliability(evaluation: dict) -> Figure:
 
 
 def _sources(evaluation: dict) -> Figure:
-    """Share called generated, of real sources and of generators, with Wilson's intervals; the largest groups."""
+    """Share called generated, of real sources and of generators, with intervals; the largest groups."""
     real = [
         (f"{row['source']} ({row['pictures']})", row["generated"], row["wrong_interval"])
         for row in evaluation["by_source"]
@@ -114,11 +115,12 @@ def _sources(evaluation: dict) -> Figure:
     short = [name if len(name) < 60 else f"{name[:45]}...{name[-12:]}" for name in names]
     axes.set_yticks(range(len(names)), short, parse_math=False)
     axes.tick_params(axis="y", labelsize=8)
-    axes.set(xlim=(-2, 102), ylim=(len(names) - 0.4, -0.6), xlabel="% called generated, 95 % interval (Wilson)")
+    axes.set(xlim=(-2, 102), ylim=(len(names) - 0.4, -0.6), xlabel="% called generated, 95 % interval")
     left_out = len(real) + len(generators) - number
-    axes.set_title(
+    # Over the whole figure: long names leave the axes too narrow for it.
+    figure.suptitle(
         "Generators found (squares) and real sources flagged (circles)"
-        + (f"; the {left_out} smallest left out" if left_out else "")
+        + (f"\nthe {left_out} smallest groups are left out" if left_out else "")
     )
     axes.grid(alpha=0.3)
     return figure
@@ -134,7 +136,7 @@ def _robustness(evaluation: dict) -> Figure:
     for (kind, colour, marker), key in zip(_CLASSES, ("real_called_generated", "generated_found"), strict=True):
         _points(lower, [row[key] for row in deliveries], 100, colour, marker, f"{kind} pictures called generated")
     _points(lower, [row["verdict_changed"] for row in deliveries], 100, GREY, "^", "verdict changed")
-    lower.set(ylabel="%", ylim=(-3, 122))
+    lower.set(ylabel="%", ylim=(-3, 122), yticks=range(0, 101, 20))
     lower.legend(loc="upper center", ncols=3, fontsize=8)
     lower.set_xticks(range(len(names)), names, rotation=60, ha="right")
     for axes in (upper, lower):

@@ -14,6 +14,7 @@ from train.evaluation import evaluate_views
 from train.markdown import cell, number, percent, table
 from train.report import PICTURE_COLUMNS, write_report
 from train.report_page import html_page
+from train.report_plots import _sources
 from train.report_tables import csv_tables
 
 from .test_robustness import THRESHOLDS, views
@@ -258,6 +259,17 @@ def test_many_sources_are_drawn_up_to_a_limit(tmp_path):
     write_report(tmp_path, evaluation, pictures)
     with Image.open(tmp_path / "sources.png") as image:
         assert image.height < 3000
+
+
+def test_the_title_that_names_what_is_left_out_fits_the_plot(report):
+    _, evaluation, _ = report
+    row = next(row for row in evaluation["by_source"] if row["class"] == "real")
+    long = [row | {"source": f"{i} {'a long name ' * 9}"} for i in range(100)]
+    figure = _sources(evaluation | {"by_source": long})
+    figure.canvas.draw()
+    assert "the 60 smallest groups are left out" in figure.get_suptitle()
+    assert figure.bbox.contains(*figure._suptitle.get_window_extent().min)
+    assert figure.bbox.contains(*figure._suptitle.get_window_extent().max)
 
 
 def test_an_image_that_is_not_there_is_refused():
