@@ -8,7 +8,7 @@ from markdown_it import MarkdownIt
 _STYLE = """
 :root { color-scheme: light dark; --edge: #8884; --faint: #8882; }
 body { font: 16px/1.55 system-ui, sans-serif; overflow-wrap: anywhere; }
-body { margin: 0 auto; padding: 1rem; max-width: 60rem; }
+body { margin: 0 auto; padding: 1rem; max-width: 72rem; }
 h1 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px solid var(--edge); padding-bottom: .2rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
