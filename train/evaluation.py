@@ -62,6 +62,11 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     answered = rows["verdict"] != "uncertain"
     flagged_rightly = (rows["verdict"] == "generated") == (rows["label"] == 1)
     right = rows["verdict"] == np.where(rows["label"] == 1, "generated", "real")
+    # It lies above the truth, and every resample above it: a bootstrap's interval would not cover the truth.
+    calibration_error = None
+    if rows["label"].nunique() == 2:
+        error = expected_calibration_error(rows["label"], rows["probability"], equal)
+        calibration_error = {"value": error, "interval": None}
     evaluation = {
         "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
         "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(CLASSES)},
@@ -72,9 +77,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         "tpr_at_5_percent_fpr": with_interval(rows, partial(tpr_at_fpr, fpr=0.05)),
         "oracle_equal_error_rate": with_interval(rows, equal_error_rate),
         "weighted_brier_score": with_interval(rows, brier_score, equal, column="probability"),
-        "weighted_expected_calibration_error": with_interval(
-            rows, expected_calibration_error, equal, column="probability", unbiased=False
-        ),
+        "weighted_expected_calibration_error": calibration_error,
         "weighted_reliability": reliability(rows["label"], rows["probability"], equal),
         "thresholds": {"real": real_threshold, "generated": generated_threshold},
         "weighted_share_answered": with_interval(

@@ -22,16 +22,16 @@ def share(value: float | None) -> str:
 
 
 def interval(ends: Sequence[float] | None, *, percent: bool = False) -> str:
-    """[low, high], or that one source gives none."""
+    """[low, high], or that there is none."""
     if not ends:
-        return "(one source: no interval)"
+        return "(no interval)"
     factor, digits = (100, 1) if percent else (1, 3)
     return f"[{', '.join(f'{factor * end:.{digits}f}' for end in ends)}]"
 
 
 def cell(name: object) -> str:
     """A name from the data as plain text: it can neither end a table's cell nor be read as markup."""
-    return re.sub(r"([\\`*_|<>\[\]~#])", r"\\\1", " ".join(str(name).split()))
+    return re.sub(r"([\\`*_|<>\[\]~#&])", r"\\\1", " ".join(str(name).split()))
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

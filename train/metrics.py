@@ -171,7 +171,6 @@ def with_interval(
     column: str = "score",
     scores: NDArray | None = None,
     one_class: bool = False,
-    unbiased: bool = True,
 ) -> dict | None:
     """A figure and its bootstrap interval.
 
@@ -182,9 +181,6 @@ def with_interval(
         column: what the statistic gets as scores.
         scores: (N,) or (N, K), in place of a column.
         one_class: whether the figure is defined for one class, too.
-        unbiased: `False` for a figure whose resamples lie higher than itself, as it lies higher than the truth (an
-            expected calibration error): the interval is then the basic one, mirrored at the value, and 0 or more. The
-            value may lie above it.
 
     Returns:
         {"value", "interval"}, or `None` where a class is missing or the figure is not defined.
@@ -198,8 +194,6 @@ def with_interval(
     if np.isnan(value):
         return None
     interval = bootstrap_interval(statistic, labels, scores, sources, weights=weights, draws=DRAWS)
-    if interval is not None and not unbiased:
-        interval = [max(0.0, 2 * value - end) for end in reversed(interval)]
     return {"value": value, "interval": interval}
 
 

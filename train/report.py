@@ -330,9 +330,9 @@ def _reading(evaluation: dict) -> str:
     return (
         "## How to read this\n\n"
         "- Intervals are 95 %, by a bootstrap over sources within each class: pictures of one source are not "
-        "independent. They say what other sources of the same kind would give, not what a new kind gives. The "
-        "expected calibration error lies above the truth by its nature; its interval is corrected for that, so that "
-        "the value may lie above it.\n"
+        "independent. They say what other sources of the same kind would give, not what a new kind gives. One "
+        "source alone gives none. Nor has the expected calibration error one: like every such estimate it lies above "
+        "the truth, and resamples lie higher still.\n"
         "- An AUC of 0.5 is chance. Real pictures called generated are false alarms: the error that hurts people.\n"
         "- The thresholds assume that new pictures come from sources like these. `python -m train calibrate` sets "
         "them on your own photographs.\n"

@@ -156,7 +156,7 @@ def test_the_settings_that_a_card_prints_are_read_by_fit(merged, evaluation, con
 def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config):
     config["text_config"] = {"hidden_size": 16}
     text = model_card(evaluation | NEW, config, None)
-    assert "| thumbnail | 0.712 [0.600, 0.800] | -0.050 [-0.100, 0.000] | 43.2 % (one source: no interval) |" in text
+    assert "| thumbnail | 0.712 [0.600, 0.800] | -0.050 [-0.100, 0.000] | 43.2 % (no interval) |" in text
     assert "The largest fall of AUC: thumbnail." in text
     assert r"- real source a\|b: 25.0 % [10.0, 50.0] of 12 pictures called generated." in text
     assert "- generator G: 8.0 % [0.0, 10.0] of 99 pictures found, 63.0 % called real." in text

@@ -246,7 +246,7 @@ def test_text_and_leaks_are_told(tmp_path):
     evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 3, "examples": [["p0", "t0", 1]]}
     write_report(tmp_path, evaluation, pictures)
     markdown = (tmp_path / "report.md").read_text()
-    assert "| text only | 0.988 (one source: no interval) |" in markdown
+    assert "| text only | 0.988 (no interval) |" in markdown
     assert "**It leaks.**" in markdown
     assert "3 pictures are also in the training data" in markdown
     assert "| p0 | t0 | 1 |" in markdown
