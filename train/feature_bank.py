@@ -165,19 +165,27 @@ def build_feature_bank(
         seed=seed,
         probed=choose_probed(records, probe_per_source, seed),
     )
-    mine = range(processes.process_index, shards, processes.num_processes)
-    with tqdm(total=len(mine), unit="shard", desc="features", disable=not processes.is_main_process) as progress:
-        for index in mine:
-            path = output / _shard_name(index, shards)
-            if not path.is_file():
-                rows = range(index * shard_size, min((index + 1) * shard_size, len(records)))
-                _write_table(path, embed(records.select(rows), progress))
-            progress.update()
+    _write_shards(records, output, embed, info, processes)
     processes.wait_for_everyone()
     if processes.is_main_process:
         _finish(output, info)
     processes.wait_for_everyone()
     return FeatureBank.load(output)
+
+
+def _write_shards(
+    records: datasets.Dataset, output: Path, embed: Embedder, info: dict, processes: PartialState
+) -> None:
+    """Write this process's shards, every n-th of n processes, but for those that are there."""
+    size, shards = info["shard_size"], info["shards"]
+    mine = range(processes.process_index, shards, processes.num_processes)
+    with tqdm(total=len(mine), unit="shard", desc="features", disable=not processes.is_main_process) as progress:
+        for index in mine:
+            path = output / _shard_name(index, shards)
+            if not path.is_file():
+                rows = range(index * size, min((index + 1) * size, len(records)))
+                _write_table(path, embed(records.select(rows), progress))
+            progress.update()
 
 
 def _finish(output: Path, info: dict) -> None:
