@@ -45,8 +45,8 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         generated_threshold: "generated" at or above it.
 
     Returns:
-        A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources; a share of one source alone has Wilson's
-        over its pictures; elsewhere an interval is `None` where a class has one source only. A figure that needs both
+        A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources; a share of one group has the
+        wider of it and Wilson's over pictures; elsewhere an interval is `None` where a class has one source only. A figure that needs both
         classes is `None` where one is missing. `weighted` figures give every source of a class the same weight and
         each class half, as the calibration does.
 
@@ -276,10 +276,14 @@ def _shares(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def _share_interval(group: pd.DataFrame, verdict: str) -> list[float]:
-    """95 % interval of a verdict's share: over sources where the group has several, else Wilson's over pictures."""
+    """95 % interval of a verdict's share: the wider ends of Wilson's over pictures and the bootstrap over sources.
+
+    Of two or three sources alone a bootstrap is far too sure.
+    """
     hit = group["verdict"] == verdict
-    over_sources = cast(dict, mean_with_interval(group, hit))["interval"]
-    return over_sources or wilson_interval(int(hit.sum()), len(group))
+    low, high = wilson_interval(int(hit.sum()), len(group))
+    over_sources = cast(dict, mean_with_interval(group, hit))["interval"] or [low, high]
+    return [min(low, over_sources[0]), max(high, over_sources[1])]
 
 
 def _worst(evaluation: dict) -> dict:

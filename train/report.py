@@ -188,9 +188,9 @@ def _groups(evaluation: dict) -> str:
     return "\n\n".join(
         [
             "## By generator, style and source",
-            "AUC is against all pictures of the other class. Intervals of shares are over sources where a group has "
-            "several, else Wilson's over the pictures of this one source: what another source of the kind would give "
-            "is not in them.",
+            "AUC is against all pictures of the other class. Intervals of shares are the wider of Wilson's over pictures "
+            "and of a bootstrap over sources; of one source alone they do not say what another would give, and of two "
+            "or three hardly.",
             table(("generator", "pictures", "sources", "ROC AUC", "found", "called real"), generators),
             table(("style", *header), styles),
             table(("source", *header), sources),
