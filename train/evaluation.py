@@ -45,10 +45,10 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         generated_threshold: "generated" at or above it.
 
     Returns:
-        A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources; a share of one group has the
-        wider of it and Wilson's over pictures; elsewhere an interval is `None` where a class has one source only. A figure that needs both
-        classes is `None` where one is missing. `weighted` figures give every source of a class the same weight and
-        each class half, as the calibration does.
+        A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources; a share of one group has the wider of it
+        and Wilson's over pictures; elsewhere an interval is `None` where a class has one source only. A figure that
+        needs both classes is `None` where one is missing. `weighted` figures give every source of a class the same
+        weight and each class half, as the calibration does.
 
     Raises:
         ValueError: no rows, or scores that are not finite.
