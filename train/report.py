@@ -189,8 +189,8 @@ def _groups(evaluation: dict) -> str:
         [
             "## By generator, style and source",
             "AUC is against all pictures of the other class. Intervals of shares are the wider of Wilson's over "
-            "pictures and of a bootstrap over sources; of one source alone they do not say what another would give, and of two "
-            "or three hardly.",
+            "pictures and of a bootstrap over sources; of one source alone they do not say what another would give, "
+            "and of two or three hardly.",
             table(("generator", "pictures", "sources", "ROC AUC", "found", "called real"), generators),
             table(("style", *header), styles),
             table(("source", *header), sources),

@@ -20,6 +20,7 @@ from train.ablation_figures import FIGURES
 from train.ablation_study import Case, Study
 from train.arguments import RobustTrainingArguments
 from train.feature_bank import FeatureBank, _write_table
+from train.file_facts import FACTS
 from train.files import write_json
 from train.fit import FitArguments, new_model
 from train.held_out import fit_head
@@ -43,6 +44,7 @@ def write_bank(folder, backbone, *, text):
             "generator": np.where(label == 1, "G", ""),
             "source": [f"s{k}" for k in source],
             "style": "",
+            **dict.fromkeys((field.name for field in FACTS), None),
         }
     )
     rows = rows.loc[rows.index.repeat(VIEWS)].assign(view=np.tile(np.arange(VIEWS), PICTURES), delivery="clean")
