@@ -19,7 +19,7 @@ from transformers import HfArgumentParser
 
 from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
-from .bias_audit import AuditArguments, audit_records
+from .bias_audit import AuditArguments, audit_finding, audit_records
 from .card import CardArguments, update_documents
 from .checkpoint_evaluation import EvaluateArguments, evaluate
 from .data import DataArguments, load_records
@@ -164,7 +164,7 @@ def _audit(arguments: list[str]) -> None:
     data, audit_arguments = _parse((DataArguments, AuditArguments), "audit", _named(arguments, "data"))
     audit = audit_records(load_records(data))
     write_audit(Path(audit_arguments.output), audit)
-    print(audit["warning"] or f"{audit['protocol']}: no rule reaches an AUC of 0.7 with an interval above 0.5")
+    print(audit["warning"] or f"{audit['protocol']}. {audit_finding(audit)}")
     duplicates = audit["duplicates"]
     print(f"near-duplicates: {duplicates['pairs']} pairs, {duplicates['pairs_of_two_sources']} of two sources")
     print(f"written: {Path(audit_arguments.output) / 'audit.md'}; {len(audit['unreadable'])} pictures were unreadable")

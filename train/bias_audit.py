@@ -17,11 +17,10 @@ from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 from tqdm import tqdm
 
-from modeling.images import ImageError, open_image
+from modeling.images import ImageError
 
 from .duplicates import find_duplicates
-from .embedder import record_content
-from .file_facts import file_facts
+from .embedder import open_record
 from .metrics import CLASSES, roc_auc, source_weights, with_interval
 
 FOLDS = 5
@@ -55,8 +54,8 @@ def audit_records(records: datasets.Dataset) -> dict:
     unreadable: list[dict] = []
     for record in tqdm(records, desc="audit", unit="picture"):
         try:
-            content = record_content(record["image"])
-            rows.append({**record, **file_facts(content, open_image(content)), "image": None})
+            _, facts = open_record(record)
+            rows.append({**record, **facts, "image": None})
         except ImageError as error:
             unreadable.append({"record_id": record["record_id"], "error": str(error)})
     if not rows:
@@ -118,6 +117,13 @@ def _warning(gives_away: list[str]) -> str | None:
     )
 
 
+def audit_finding(audit: dict) -> str:
+    """What an audit's rules came to, in a sentence; "" where none was fitted."""
+    if not any(row["auc"] for row in audit["rules"]):
+        return ""
+    return audit["warning"] or f"No rule reaches an AUC of {GIVES_AWAY} with an interval above 0.5."
+
+
 def _fact_columns(pictures: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Numbers for a forest, by the name of the fact; NaN where a file has none."""
     width, height = pictures["width"], pictures["height"]
@@ -142,10 +148,7 @@ def _folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
         grouped = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=0)
         folds = list(grouped.split(labels, labels, sources))
         if all(len(np.unique(labels[fitted])) == 2 for fitted, _ in folds):
-            return (
-                folds,
-                f"each rule is fitted on the other sources ({number} groups of sources)",
-            )
+            return folds, f"each rule is fitted on the other sources ({number} groups of sources)"
     if (number := min(FOLDS, *np.bincount(labels))) < 2:
         return [], "no rule was fitted: a class has one picture only"
     stratified = StratifiedKFold(n_splits=number, shuffle=True, random_state=0)
@@ -216,4 +219,4 @@ def _median(values: pd.Series) -> float | None:
     return float(known.median()) if len(known) else None
 
 
-__all__ = ["AuditArguments", "audit_bias", "audit_records"]
+__all__ = ["AuditArguments", "audit_bias", "audit_finding", "audit_records"]

@@ -8,6 +8,7 @@ equally likely beforehand. A different share of generated pictures moves the pro
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
@@ -33,6 +34,12 @@ class Calibration:
     def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
         """P(generated) of raw scores, same shape, in [0, 1]."""
         return 1 / (1 + np.exp(-(self.scale * np.asarray(scores, dtype=np.float64) + self.bias)))
+
+    def judge(self, rows: pd.DataFrame) -> pd.DataFrame:
+        """Add `probability` and `verdict` to rows that have a `score`."""
+        probability = self.probability(rows["score"])
+        verdict = verdicts(probability, self.real_threshold, self.generated_threshold)
+        return rows.assign(probability=probability, verdict=verdict)
 
 
 def verdicts(probability: ArrayLike, real_threshold: float, generated_threshold: float) -> NDArray[np.str_]:

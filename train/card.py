@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modeling import RobustClipConfig
 
+from .bias_audit import audit_finding
 from .files import write_text
 from .markdown import cell, number, percent, share
 
@@ -137,6 +138,7 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
         autoescape=False,  # Markdown, not HTML: names go through `cell`
     )
     environment.filters |= {"number": number, "percent": percent, "share": share, "cell": cell, "yaml": _yaml}
+    environment.filters["finding"] = audit_finding
     return environment.get_template("model_card_template.md").render(
         metadata=_metadata(evaluation, config, notes).to_yaml(),
         notes=notes,

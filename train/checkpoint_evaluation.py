@@ -1,6 +1,5 @@
 """`python -m train evaluate`: all that is true of a checkpoint on somebody's pictures, in one report."""
 
-import hashlib
 import json
 import logging
 import os
@@ -15,10 +14,17 @@ from accelerate import PartialState
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import load_processor, resolve_checkpoint
 
-from .calibration import verdicts
+from .calibration import Calibration
 from .data import DataArguments, load_records
 from .evaluation import evaluate_views, write_evaluation
-from .feature_bank import INFO_FILE, FeatureBank, build_feature_bank, processor_settings, weights_fingerprint
+from .feature_bank import (
+    INFO_FILE,
+    FeatureBank,
+    build_feature_bank,
+    processor_settings,
+    state_fingerprint,
+    weights_fingerprint,
+)
 from .made_by import made_by
 from .report import write_report
 from .text_leak import has_text, measure_text, scores_by_input
@@ -115,10 +121,9 @@ def evaluate_checkpoint(
         )
     config = model.config
     thresholds = {"real_threshold": config.real_threshold, "generated_threshold": config.generated_threshold}
+    calibration = Calibration(config.calibration_scale, config.calibration_bias, **thresholds)
     scores = score_embeddings(model, bank.image_embeds, bank.text_embeds).astype(np.float64)
-    z = config.calibration_scale * scores + config.calibration_bias
-    rows = bank.rows.assign(score=scores, probability=1 / (1 + np.exp(-z)))
-    rows["verdict"] = verdicts(rows["probability"], **thresholds)
+    rows = calibration.judge(bank.rows.assign(score=scores))
     clean = (rows["view"] == 0).to_numpy(copy=True)
     pictures = rows[clean]
     parts = scores_by_input(model, bank, np.flatnonzero(clean))
@@ -127,7 +132,8 @@ def evaluate_checkpoint(
     evaluation = evaluate_views(rows, **thresholds, training=training) | {
         "fitted_on_these_pictures": fitted_on_these,
         "text": measure_text(pictures, has_text(bank, clean), parts),
-        "made_by": made_by(bank) | {"checkpoint": str(checkpoint), "weights_sha256": _head_fingerprint(model)},
+        "made_by": made_by(bank)
+        | {"checkpoint": str(checkpoint), "weights_sha256": state_fingerprint(model.head.state_dict())},
     }
     return evaluation, pictures
 
@@ -139,14 +145,6 @@ def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool | None:
         return None
     fitted_on = json.loads(beside.read_text()).get("made_by", {}).get("bank", {})
     return True if fitted_on.get("records_sha256") == bank.info["records_sha256"] else None
-
-
-def _head_fingerprint(model: RobustClipForImageClassification) -> str:
-    """SHA-256 over the head's weights and buffers; the backbone has one of its own."""
-    digest = hashlib.sha256()
-    for name, value in sorted(model.head.state_dict().items()):
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 __all__ = ["EvaluateArguments", "evaluate", "evaluate_checkpoint"]

@@ -30,7 +30,7 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
         A JSON-ready dictionary. Time grows with the square of the number of pictures, up to 100,000 of them; among
         more only equal hashes count, and `limit` is 0.
     """
-    limit = LIMIT if len(pictures) ** 2 <= MOST_COMPARISONS else 0
+    limit = _limit(pictures, pictures)
     first, second, apart = _pairs(pictures, limit)
     sources, labels, names = (pictures[column].to_numpy() for column in ("source", "label", "record_id"))
     # Pairs of two sources are what breaks a split by source: they are shown first.
@@ -44,6 +44,10 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
         "examples": [[names[first[k]], names[second[k]], int(apart[k])] for k in order[:EXAMPLES]],
         "in_training": None if training is None else _in_training(pictures, training),
     }
+
+
+def _limit(pictures: pd.DataFrame, others: pd.DataFrame) -> int:
+    return LIMIT if len(pictures) * len(others) <= MOST_COMPARISONS else 0
 
 
 def _pairs(pictures: pd.DataFrame, limit: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -65,7 +69,7 @@ def _pairs(pictures: pd.DataFrame, limit: int) -> tuple[NDArray, NDArray, NDArra
 
 def _in_training(pictures: pd.DataFrame, training: pd.DataFrame) -> dict:
     """How many pictures are nearly the same as one of the training, with examples."""
-    limit = LIMIT if len(pictures) * len(training) <= MOST_COMPARISONS else 0
+    limit = _limit(pictures, training)
     known = training.drop_duplicates("perceptual_hash")
     if limit:
         first, second, apart = _near(pictures["perceptual_hash"], known["perceptual_hash"], limit)

@@ -97,9 +97,7 @@ class Embedder:
         texts: list[str | None] = []
         for record in records:
             try:
-                content = record_content(record["image"])
-                picture = open_image(content)
-                facts = file_facts(content, picture)
+                picture, facts = open_record(record)
             except ImageError as error:
                 unreadable.append({"record_id": record["record_id"], "error": str(error)})
                 continue
@@ -116,7 +114,7 @@ class Embedder:
     def _views(self, picture: Image.Image, record_id: str) -> Iterator[tuple[int, str, Image.Image]]:
         """Yield (view, delivery, picture); what is random depends on seed, record and view or delivery only."""
         yield 0, "clean", picture
-        record_seed = int.from_bytes(hashlib.sha256(record_id.encode()).digest()[:8], "big")
+        record_seed = _number_of(record_id)
         for view in range(1, self.views):
             delivered, delivery = random_delivery(picture, np.random.default_rng([self.seed, view, record_seed]))
             yield view, delivery, delivered
@@ -145,7 +143,7 @@ def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[
         return set()
     for batch in records.select_columns(["record_id", "source", "label"]).iter(batch_size=1000):
         for record_id, source, label in zip(batch["record_id"], batch["source"], batch["label"], strict=True):
-            rank = int.from_bytes(hashlib.sha256(f"{seed} {record_id}".encode()).digest()[:8], "big")
+            rank = _number_of(f"{seed} {record_id}")
             smallest = kept[source, label]  # a heap of negative ranks: the largest rank leaves first
             heapq.heappush(smallest, (-rank, record_id))
             if len(smallest) > per_source:
@@ -157,11 +155,23 @@ def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[
     return chosen
 
 
-def record_content(image: dict | None) -> bytes:
-    """The file of a record's picture, {"bytes", "path"}; raises ImageError where there is none."""
+def open_record(record: dict) -> tuple[Image.Image, dict]:
+    """A record's picture and the facts of its file.
+
+    Raises:
+        ImageError: there is none, or it cannot be read.
+    """
+    image = record["image"]
     if image is None or (image["bytes"] is None and image["path"] is None):
         raise ImageError("The record holds no picture.")
-    return read_bytes(image["path"] if image["bytes"] is None else image["bytes"])
+    content = read_bytes(image["path"] if image["bytes"] is None else image["bytes"])
+    picture = open_image(content)
+    return picture, file_facts(content, picture)
+
+
+def _number_of(text: str) -> int:
+    """64 bits that depend on the text only."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
 def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeListArray:
@@ -171,4 +181,4 @@ def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeL
     return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
 
 
-__all__ = ["META_SCHEMA", "STANDARD_VIEW", "Embedder", "choose_probed", "record_content"]
+__all__ = ["META_SCHEMA", "STANDARD_VIEW", "Embedder", "choose_probed", "open_record"]

@@ -55,8 +55,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     """
     if rows.empty:
         raise ValueError("There is nothing to evaluate: no rows.")
-    if not np.isfinite(rows["score"]).all():
-        raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
+    _check_finite(rows)
     rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
     equal = source_weights(rows["label"], rows["source"])
     answered = rows["verdict"] != "uncertain"
@@ -92,7 +91,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
             equal,
             column="value",
         ),
-        "verdicts": {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(CLASSES)},
+        "verdicts": _verdicts_by_class(rows),
         "by_source": _by_source(rows),
         "by_generator": _by_generator(rows),
         "by_style": _by_style(rows),
@@ -110,7 +109,7 @@ def evaluate_views(
     """Everything that is measured of a detector on the rows of a feature bank.
 
     Args:
-        rows: one row a view: the columns of a bank, score (raw) and probability.
+        rows: one row a view: the columns of a bank, score (raw), probability and verdict.
         real_threshold: as for `evaluate_scores`.
         generated_threshold: as for `evaluate_scores`.
         training: rows of the bank that the detector was trained on, where known, to find pictures that are in both.
@@ -122,16 +121,13 @@ def evaluate_views(
     Raises:
         ValueError: no rows, or scores that are not finite.
     """
-    if not np.isfinite(rows["score"]).all():
-        raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
-    thresholds = {"real_threshold": real_threshold, "generated_threshold": generated_threshold}
-    rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
+    _check_finite(rows)
     clean, random = rows[rows["view"] == 0], rows[rows["view"] > 0]
-    evaluation = evaluate_scores(clean, **thresholds)
+    evaluation = evaluate_scores(clean, real_threshold=real_threshold, generated_threshold=generated_threshold)
     if not random.empty:
         evaluation["random_deliveries"] = {
             "auc": with_interval(random, roc_auc),
-            "verdicts": {name: _verdict_shares(random[random.label == label]) for label, name in enumerate(CLASSES)},
+            "verdicts": _verdicts_by_class(random),
         }
     evaluation["robustness"] = measure_robustness(rows)
     if training is not None:
@@ -158,7 +154,6 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
     """
     labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
     both = np.stack([rows["score"].to_numpy(), baseline], axis=1)
-
     figures: dict = {}
     equal = source_weights(labels, sources)
     for name, weights in (("auc", np.ones(len(rows))), ("auc_sources_weighted_equally", equal)):
@@ -189,9 +184,16 @@ def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: 
         calibration = calibrate(
             others["label"], others["score"], others["source"], target_fpr=target_fpr, target_fnr=target_fnr
         )
-        probability = calibration.probability(rows[held_out]["score"])
-        found[held_out] = verdicts(probability, calibration.real_threshold, calibration.generated_threshold)
-    rows = rows.assign(verdict=found)
+        found[held_out] = calibration.judge(rows[held_out])["verdict"]
+    return _verdicts_by_class(rows.assign(verdict=found))
+
+
+def _check_finite(rows: pd.DataFrame) -> None:
+    if not np.isfinite(rows["score"]).all():
+        raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
+
+
+def _verdicts_by_class(rows: pd.DataFrame) -> dict[str, dict | None]:
     return {name: _verdict_shares(rows[rows.label == label]) for label, name in enumerate(CLASSES)}
 
 

@@ -284,10 +284,14 @@ def load_backbone(folder: str) -> RobustClipModel:
 
 def weights_fingerprint(model: RobustClipModel) -> str:
     """SHA-256 over the towers' parameters: two banks may meet only if it is equal."""
+    return state_fingerprint({name: value for name, value in model.state_dict().items() if "tower" in name})
+
+
+def state_fingerprint(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over the names and values of a state dict."""
     digest = hashlib.sha256()
-    for name, value in sorted(model.state_dict().items()):
-        if "tower" in name:
-            digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    for name, value in sorted(state.items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -318,5 +322,6 @@ __all__ = [
     "build_feature_bank",
     "load_backbone",
     "processor_settings",
+    "state_fingerprint",
     "weights_fingerprint",
 ]

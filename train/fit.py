@@ -20,7 +20,7 @@ from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
 
 from .arguments import RobustTrainingArguments
-from .calibration import Calibration, calibrate, verdicts
+from .calibration import Calibration, calibrate
 from .card import read_notes, write_card
 from .distributed import world_size
 from .evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
@@ -112,11 +112,12 @@ def _measure(
 ) -> tuple[dict, pd.DataFrame, Calibration]:
     """Calibrate the held-out scores and evaluate them; also one row a picture with its probability and verdict."""
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
-    pictures = bank.rows[clean].assign(score=scores["head"][clean])
+    rows = bank.rows.assign(score=scores["head"])
     targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
-    calibration = calibrate(pictures["label"], pictures["score"], pictures["source"], **targets)
+    calibration = calibrate(*(rows.loc[clean, name] for name in ("label", "score", "source")), **targets)
     real, generated = calibration.real_threshold, calibration.generated_threshold
-    rows = bank.rows.assign(score=scores["head"], probability=calibration.probability(scores["head"]))
+    rows = calibration.judge(rows)
+    pictures = rows[clean]
     parts = {name: scores[name][clean] for name in PARTS if name in scores}
     evaluation = {
         "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
@@ -130,8 +131,7 @@ def _measure(
             for name, (inverse_penalty, _) in BASELINES.items()
         },
     }
-    verdict = verdicts(rows["probability"], real, generated)
-    return evaluation, rows.assign(verdict=verdict)[clean], calibration
+    return evaluation, pictures, calibration
 
 
 def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:

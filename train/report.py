@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .bias_audit import audit_finding
 from .files import staged, write_json, write_text
 from .markdown import UNDEFINED, cell, interval, number, percent, share, table
 from .report_page import html_page
@@ -80,13 +81,10 @@ def _head(evaluation: dict) -> str:
 def _worst(kind: str, worst: dict) -> str:
     count = f"{worst['pictures']} pictures"
     if kind == "real_source":
-        flagged = f"{share(worst['called_generated'])} {interval(worst['interval'], percent=True)}"
+        flagged = _share(worst, "called_generated", "interval")
         return f"Worst real source: {cell(worst['source'])} ({count}), {flagged} called generated."
     if kind == "generator":
-        found, missed = (
-            f"{share(worst['found'])} {interval(worst['interval'], percent=True)}",
-            share(worst["called_real"]),
-        )
+        found, missed = _share(worst, "found", "interval"), share(worst["called_real"])
         name = cell(worst["generator"]) or "not named"
         return f"Worst generator: {name} ({count}), {found} found, {missed} called real."
     wrong = f"{_share(worst, 'wrong', 'interval')} called {_WRONG[worst['class']]}"
@@ -278,13 +276,10 @@ def _bias(evaluation: dict) -> str:
         (f"median {fact.replace('_', ' ')}", *("-" if by[name] is None else f"{by[name]:,.0f}" for name in by))
         for fact, by in audit["medians"].items()
     ]
-    verdict = audit["warning"] or ""
-    if not verdict and any(row["auc"] for row in audit["rules"]):
-        verdict = "No rule reaches an AUC of 0.7 with an interval above 0.5."
     return "\n\n".join(
         [
             title,
-            f"Rules read facts of the file only: {audit['protocol']}. {verdict}",
+            f"Rules read facts of the file only: {audit['protocol']}. {audit_finding(audit)}",
             table(("rule on", "ROC AUC, held out"), [(row["facts"], number(row["auc"])) for row in audit["rules"]]),
             f"On {matched['pictures']['real']} real and {matched['pictures']['generated']} generated pictures, "
             f"weighted so that both classes agree in {matched['on']}: {told}.",

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from modeling import RobustClipForImageClassification
 
 from .feature_bank import FeatureBank
-from .metrics import roc_auc, with_interval
+from .metrics import CLASSES, roc_auc, with_interval
 from .trainer import score_embeddings
 
 PARTS = ("image only", "text only", "same text")
@@ -58,7 +58,7 @@ def measure_text(pictures: pd.DataFrame, written: NDArray[np.bool_], scores: dic
         **scores,
         "a text at all": written.astype(float),
     }
-    shares = {name: written[pictures["label"] == label] for label, name in enumerate(("real", "generated"))}
+    shares = {name: written[pictures["label"] == label] for label, name in enumerate(CLASSES)}
     return {
         "pictures_with_text": {name: float(part.mean()) if len(part) else None for name, part in shares.items()},
         "auc": {name: with_interval(pictures.assign(score=values), roc_auc) for name, values in tables.items()},

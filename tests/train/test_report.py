@@ -30,7 +30,7 @@ MADE_BY = {
 
 
 def evaluated(rows, **changes):
-    evaluation = evaluate_views(rows.drop(columns="verdict"), **THRESHOLDS)
+    evaluation = evaluate_views(rows, **THRESHOLDS)
     return evaluation | {"made_by": MADE_BY, "text": None} | changes, rows[rows["view"] == 0]
 
 

@@ -114,7 +114,7 @@ def test_one_class_has_verdicts_and_no_auc():
 
 
 def test_swapping_the_labels_inverts_every_auc():
-    rows = views(shift=0.5).drop(columns="verdict")
+    rows = views(shift=0.5)
     right = evaluate_views(rows, **THRESHOLDS)
     swapped = evaluate_views(rows.assign(label=1 - rows["label"], generator="x"), **THRESHOLDS)
     for name in ("auc", "auc_sources_weighted_equally"):
@@ -124,7 +124,7 @@ def test_swapping_the_labels_inverts_every_auc():
 
 
 def test_the_worst_groups_are_named():
-    worst = evaluate_views(views(number=96).drop(columns="verdict"), **THRESHOLDS)["worst"]
+    worst = evaluate_views(views(number=96), **THRESHOLDS)["worst"]
     clean = views(number=96).query("view == 0")
     flagged = (clean.query("label == 0").set_index("source")["verdict"] == "generated").groupby("source").mean()
     found = (clean.query("label == 1").set_index("generator")["verdict"] == "generated").groupby("generator").mean()
@@ -218,7 +218,7 @@ def test_groups_of_sources_do_not_depend_on_how_many_views_were_probed():
 
 
 def test_a_score_that_is_not_finite_is_refused_in_any_view():
-    rows = views().drop(columns="verdict")
+    rows = views()
     rows.loc[rows["view"] == STANDARD_VIEW, "score"] = np.nan
     with pytest.raises(ValueError, match="24 scores are not finite"):
         evaluate_views(rows, **THRESHOLDS)
