@@ -30,18 +30,6 @@ from .image_processing_robust_clip import to_rgb
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50 * 2**20
 MIN_SIDE = 32
-# The first bytes decide which reader a file meets; its name plays no part. An MPO starts with its main picture as a
-# plain JPEG.
-READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
-    (re.compile(rb"GIF8[79]a"), GifImageFile),
-    (re.compile(rb"BM"), BmpImageFile),
-    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), TiffImageFile),
-    (re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL), AvifImageFile),
-    (re.compile(rb"P[1-6]\s"), PpmImageFile),
-)
 # The brands of a HEIC file; "mif1" may be HEIC or AVIF, the list after it tells.
 HEIC = re.compile(rb"....ftyp.{0,56}?(heic|heix|hevc|heim|heis)", re.DOTALL)
 # What Pillow's readers raise on damaged data: OSError and EOFError for truncation,
@@ -66,6 +54,31 @@ DAMAGE = (
 # Pillow warns about damaged metadata of good pictures, which does not concern their pixels. One lasting filter, since
 # Python's scoped ones are not safe between threads; Pillow's other warnings, such as deprecations, still show.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+
+
+# Bytes of one value of a TIFF field, by its type.
+FIELD_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+
+
+class _JpegFile(JpegImageFile):
+    """Pillow 12 reads the EXIF already when it opens a JPEG, for a resolution that nobody here needs."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Leave the EXIF alone: see `_fields_overlap`."""
+
+
+# The first bytes decide which reader a file meets; its name plays no part. An MPO starts with its main picture as a
+# plain JPEG.
+READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), _JpegFile),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    (re.compile(rb"GIF8[79]a"), GifImageFile),
+    (re.compile(rb"BM"), BmpImageFile),
+    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), TiffImageFile),
+    (re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL), AvifImageFile),
+    (re.compile(rb"P[1-6]\s"), PpmImageFile),
+)
 
 
 class ImageError(ValueError):
@@ -159,6 +172,8 @@ def _parse_header(data: bytes) -> ImageFile.ImageFile:
     reader = next((reader for signature, reader in READERS if signature.match(data)), None)
     if reader is None or HEIC.match(data):
         raise ImageError(_why_unreadable(data))
+    if reader is TiffImageFile and _fields_overlap(data):
+        raise ImageError(_DAMAGED)
     try:
         return reader(io.BytesIO(data), "")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -183,7 +198,50 @@ def _decode(image: Image.Image) -> Image.Image:
         image.load()
     except DAMAGE as error:
         raise ImageError(_DAMAGED) from error
+    _drop_overlapping_exif(image.info)
     return to_rgb(image)
+
+
+def _drop_overlapping_exif(info: dict) -> None:
+    """Take away EXIF that would ask for much memory; then nothing in it is applied."""
+    block = info.get("exif")
+    if isinstance(block, bytes) and _fields_overlap(block.removeprefix(b"Exif\0\0")):
+        del info["exif"]
+    text = info.get("Raw profile type exif")  # in a PNG, as hexadecimal digits after three lines
+    if isinstance(text, str):
+        try:
+            block = bytes.fromhex("".join(text.split("\n")[3:]))
+        except ValueError:
+            return
+        if _fields_overlap(block.removeprefix(b"Exif\0\0")):
+            del info["Raw profile type exif"]
+
+
+def _fields_overlap(data: bytes) -> bool:
+    """Whether the fields of a TIFF's or EXIF's first directory are larger together than all of its bytes.
+
+    Pillow copies each field on its own, so that many fields over the same bytes make a small file ask for gigabytes.
+    Fields of an honest file do not lie over each other.
+    """
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = data[2:4] in (b"+\0", b"\0+")
+    try:
+        if is_big:
+            (start,) = struct.unpack_from(order + "Q", data, 8)
+            (count,), entries = struct.unpack_from(order + "Q", data, start), start + 8
+        else:
+            (start,) = struct.unpack_from(order + "I", data, 4)
+            (count,), entries = struct.unpack_from(order + "H", data, start), start + 2
+    except (struct.error, OverflowError):
+        return False  # no directory: the reader says what is wrong
+    size, entry = (20, order + "HHQQ") if is_big else (12, order + "HHII")
+    total = 0
+    for position in range(entries, min(entries + size * count, len(data) - size + 1), size):
+        _, kind, length, offset = struct.unpack_from(entry, data, position)
+        total += max(0, min(length * FIELD_SIZES.get(kind, 0), len(data) - offset))
+        if total > 2 * len(data):
+            return True
+    return False
 
 
 def _why_unreadable(data: bytes) -> str:

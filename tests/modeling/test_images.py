@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -307,3 +308,39 @@ def test_many_threads_read_the_same_pixels_and_leave_the_global_limits_alone():
         results = list(pool.map(outcome, data))
     assert results == [pattern().tobytes(), b"refused"] * 100
     assert (Image.MAX_IMAGE_PIXELS, list(warnings.filters)) == before
+
+
+def swollen_directory(fields=2000, shared=100_000):
+    """An EXIF directory whose fields all lie over the same bytes: Pillow would copy each of them."""
+    entries = b"".join(struct.pack("<HHII", 40_000 + n, 7, shared, 8 + 2 + 12 * fields + 4) for n in range(fields))
+    return b"II*\0" + struct.pack("<IH", 8, fields) + entries + bytes(4) + bytes(shared)
+
+
+def swollen_files():
+    picture = Image.new("RGB", (64, 64), "red")
+    exif = swollen_directory()
+    for kind in ("PNG", "WEBP"):
+        buffer = io.BytesIO()
+        picture.save(buffer, kind, exif=exif)
+        yield kind, buffer.getvalue(), True
+    jpeg = io.BytesIO()
+    picture.save(jpeg, "JPEG")
+    whole = jpeg.getvalue()
+    small = b"Exif\0\0" + swollen_directory(2500, 30_000)
+    yield "JPEG", whole[:2] + b"\xff\xe1" + struct.pack(">H", len(small) + 2) + small + whole[20:], True
+    yield "TIFF", exif, False
+
+
+@pytest.mark.parametrize(("kind", "data", "readable"), list(swollen_files()), ids=lambda value: str(value)[:4])
+def test_metadata_that_lies_over_itself_costs_no_memory(kind, data, readable):
+    assert len(data) < 300_000
+    tracemalloc.start()
+    try:
+        if readable:
+            assert open_image(data).size == (64, 64), kind
+        else:
+            with pytest.raises(ImageError, match="damaged"):
+                open_image(data)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000, kind
+    finally:
+        tracemalloc.stop()
