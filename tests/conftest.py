@@ -2,6 +2,10 @@
 
 import os
 
+# Before torch is imported: tests run side by side, and two threads each on two cores would only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
 

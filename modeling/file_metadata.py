@@ -1,0 +1,221 @@
+"""What a picture's file says in words: text fields, EXIF and XMP, read within fixed bounds.
+
+A file is hostile until shown otherwise. Pillow's readers find the segments of the file (`read_header`), but its EXIF
+reader copies the bytes of every entry, and thousands of entries may name the same megabytes; it also stops at a PNG's
+pixels, behind which many programs write. So the few EXIF fields of interest and a PNG's text chunks are read here:
+only what is asked for, each within a limit, nothing recursive. Of coordinates only their presence is noted.
+"""
+
+import html
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .images import read_header
+
+MAX_TEXT = 2**20  # bytes of one text, XMP packet or EXIF field
+MAX_TEXTS = 64
+MAX_CHUNKS = 50_000  # a PNG of 50 MB in the usual 8 KB pieces has 6,400
+MAX_ENTRIES = 1_000  # of one EXIF directory; cameras write under a hundred
+
+MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT = 0x010F, 0x0110, 0x0131, 0x010E, 0x9286
+EXPOSURE_TIME, F_NUMBER, ISO, DATE_TAKEN, FOCAL_LENGTH, LENS = 0x829A, 0x829D, 0x8827, 0x9003, 0x920A, 0xA434
+_XMP, _EXIF_DIRECTORY, _GPS_DIRECTORY, _LATITUDE, _LONGITUDE = 0x02BC, 0x8769, 0x8825, 2, 4
+_WANTED = {MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT, LENS, DATE_TAKEN, _XMP}
+# Of these the presence is enough.
+CAPTURE_SETTINGS = (EXPOSURE_TIME, F_NUMBER, ISO, DATE_TAKEN, FOCAL_LENGTH)
+_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+
+
+@dataclass
+class FileMetadata:
+    """The words in a file.
+
+    Attributes:
+        format: Pillow's name, such as "PNG".
+        texts: a PNG's text chunks by keyword, and a JPEG's or GIF's comment as "Comment"; the first of a name stays.
+        exif: text of the EXIF fields of interest by tag; "" where only the presence is of interest.
+        xmp: the XMP packet.
+        credit: the IPTC credit line of a JPEG.
+        has_location: coordinates are stored in EXIF or XMP.
+    """
+
+    format: str
+    texts: dict[str, str] = field(default_factory=dict)
+    exif: dict[int, str] = field(default_factory=dict)
+    xmp: str = ""
+    credit: str = ""
+    has_location: bool = False
+
+    def xmp_value(self, name: str) -> str:
+        """The first value of an XMP property by its local name, as attribute or element; "" if there is none.
+
+        A bounded pattern instead of an XML parser: no nesting, entity or broken tag can then cost time or memory.
+        """
+        found = re.search(
+            rf"""[\s:]{name}\s{{0,9}}=\s{{0,9}}(?:"([^"]{{0,20000}})"|'([^']{{0,20000}})')"""
+            rf"""|<(?:[\w-]{{1,40}}:)?{name}(?:\s[^<>]{{0,400}})?>\s{{0,99}}(?:<rdf:[^<>]{{0,200}}>\s{{0,99}}){{0,3}}([^<]{{1,20000}})""",
+            self.xmp,
+        )
+        return html.unescape(next(filter(None, found.groups()), "")).strip() if found else ""
+
+
+def read_metadata(data: bytes) -> FileMetadata:
+    """Read what a picture's file says; damaged parts are left out.
+
+    Args:
+        data: the whole file, as it was delivered.
+
+    Raises:
+        ImageError: no reader of `modeling.images` recognises a picture of an allowed size.
+    """
+    image = read_header(data)
+    metadata = FileMetadata(image.format or "")
+    if metadata.format == "PNG":
+        _read_png(data, metadata)
+    elif metadata.format == "TIFF":
+        _read_exif(data, metadata)
+    else:
+        info = image.info
+        _read_exif(info.get("exif"), metadata)
+        metadata.xmp = metadata.xmp or _decoded(info.get("xmp"))
+        if comment := _decoded(info.get("comment")):
+            metadata.texts["Comment"] = comment
+        metadata.credit = _iptc_credit(info.get("photoshop"))
+    # Signed records hold their copy of the EXIF fields in clear.
+    if metadata.xmp_value("GPSLatitude") or b"exif:GPSLatitude" in data:
+        metadata.has_location = True
+    return metadata
+
+
+def _decoded(value: object, encoding: str = "utf-8") -> str:
+    """Text of bytes or a string, at most `MAX_TEXT` of it."""
+    if isinstance(value, bytes):
+        value = value[:MAX_TEXT].decode(encoding, errors="replace")
+    return value[:MAX_TEXT].strip("\0 ") if isinstance(value, str) else ""
+
+
+def _read_png(data: bytes, metadata: FileMetadata) -> None:
+    """Text chunks, XMP and EXIF, before and behind the pixels."""
+    for kind, content in _png_chunks(data):
+        if kind == b"eXIf":
+            _read_exif(content, metadata)
+        elif kind in (b"tEXt", b"zTXt", b"iTXt") and len(metadata.texts) < MAX_TEXTS:
+            keyword, _, rest = content.partition(b"\0")
+            text = _png_text(kind, rest)
+            if keyword == b"XML:com.adobe.xmp":
+                metadata.xmp = metadata.xmp or text
+            else:
+                metadata.texts.setdefault(keyword[:79].decode("latin-1"), text)
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of the chunks that can hold words; checksums are not checked."""
+    position = 8
+    for _ in range(MAX_CHUNKS):
+        if position + 8 > len(data):
+            return
+        length, kind = struct.unpack_from(">I4s", data, position)
+        if kind in (b"tEXt", b"zTXt", b"iTXt", b"eXIf"):
+            yield kind, data[position + 8 : position + 8 + min(length, MAX_TEXT)]
+        position += 12 + length
+
+
+def _png_text(kind: bytes, rest: bytes) -> str:
+    """The text of a chunk behind its keyword; a compressed one is inflated up to `MAX_TEXT`."""
+    if kind == b"tEXt":
+        return _decoded(rest, "latin-1")
+    if kind == b"zTXt":
+        return _decoded(_inflated(rest[1:]), "latin-1")
+    parts = rest[2:].split(b"\0", 2)  # language, translated keyword, text
+    if len(parts) < 3:
+        return ""
+    return _decoded(_inflated(parts[2]) if rest[:1] == b"\1" else parts[2])
+
+
+def _inflated(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj().decompress(data, MAX_TEXT)
+    except zlib.error:
+        return b""
+
+
+def _read_exif(data: object, metadata: FileMetadata) -> None:
+    """Fill `metadata` from an EXIF block: a small TIFF file, with or without the mark of a JPEG segment before it."""
+    if not isinstance(data, bytes):
+        return
+    data = data.removeprefix(b"Exif\0\0")
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    if order is None or len(data) < 8:
+        return
+    entries = _directory(data, order, struct.unpack_from(order + "I", data, 4)[0])
+    for tag in (_EXIF_DIRECTORY, _GPS_DIRECTORY):
+        if tag in entries and len(entries[tag]) == 4:
+            inner = _directory(data, order, struct.unpack(order + "I", entries[tag])[0])
+            if tag == _GPS_DIRECTORY:
+                metadata.has_location = metadata.has_location or bool(inner.keys() & {_LATITUDE, _LONGITUDE})
+            else:
+                entries = {**inner, **entries}
+    for tag, value in entries.items():
+        if tag == USER_COMMENT:
+            metadata.exif.setdefault(tag, _user_comment(value, order))
+        elif tag == _XMP:
+            metadata.xmp = metadata.xmp or _decoded(value)
+        elif tag in _WANTED:
+            metadata.exif.setdefault(tag, _decoded(value))
+        elif tag in CAPTURE_SETTINGS:
+            metadata.exif.setdefault(tag, "")
+
+
+def _directory(data: bytes, order: str, offset: int) -> dict[int, bytes]:
+    """Raw values of one directory by tag; only the wanted fields are copied, of the others the offset bytes stand."""
+    entries: dict[int, bytes] = {}
+    if offset + 2 > len(data):
+        return entries
+    count = min(struct.unpack_from(order + "H", data, offset)[0], MAX_ENTRIES)
+    for position in range(offset + 2, offset + 2 + 12 * count, 12):
+        if position + 12 > len(data):
+            break
+        tag, kind, length = struct.unpack_from(order + "HHI", data, position)
+        size = length * _TYPE_SIZES.get(kind, 0)
+        start = position + 8
+        if tag in _WANTED and size > 4:
+            start = struct.unpack_from(order + "I", data, start)[0]
+        if tag not in entries:
+            entries[tag] = data[start : start + min(size, MAX_TEXT if tag in _WANTED else 4)]
+    return entries
+
+
+def _user_comment(value: bytes, order: str) -> str:
+    """The text of a UserComment; eight bytes before it may name its character set."""
+    mark, text = value[:8], value[8:]
+    if mark == b"UNICODE\0":
+        # The order of the bytes is often not the file's; the zero of a Latin letter tells.
+        big = text[:1] == b"\0" or (text[1:2] != b"\0" and order == ">")
+        return _decoded(text, "utf-16-be" if big else "utf-16-le")
+    return _decoded(text if mark in (b"ASCII\0\0\0", b"\0" * 8) else value)
+
+
+def _iptc_credit(blocks: object) -> str:
+    """The credit line (2:110) of the older IPTC block, which Pillow keeps by Photoshop's number."""
+    block = blocks.get(0x0404) if isinstance(blocks, dict) else None
+    if not isinstance(block, bytes):
+        return ""
+    found = re.search(rb"\x1c\x02\x6e\0([\x01-\xff])", block, re.DOTALL)
+    return _decoded(block[found.end() : found.end() + found[1][0]]) if found else ""
+
+
+__all__ = [
+    "CAPTURE_SETTINGS",
+    "DATE_TAKEN",
+    "DESCRIPTION",
+    "LENS",
+    "MAKE",
+    "MODEL",
+    "SOFTWARE",
+    "USER_COMMENT",
+    "FileMetadata",
+    "read_metadata",
+]
