@@ -15,16 +15,18 @@ from pathlib import Path
 
 from filelock import FileLock
 from safetensors.torch import load_file
+from transformers.utils import cached_file
 
 from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from .default_backbone import ROOT, WHEEL_SHA256, CheckpointError, load_default_tower
+from .known_data import KNOWN_DATA_FILE
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
 HEAD_FILE = "head.safetensors"
-# Copied beside the weights: what was measured, what an installation must compute, and the card.
-COMPANIONS = ("evaluation.json", "expected_scores.json", "README.md")
+# Copied beside the weights: what was measured, what an installation must compute, the card, and how far is far.
+COMPANIONS = ("evaluation.json", "expected_scores.json", "README.md", KNOWN_DATA_FILE)
 CODE_FILES = ("configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py")
 
 
@@ -85,6 +87,23 @@ def resolve_checkpoint(model: str | os.PathLike | None = None) -> str:
 def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
     """Load the image processor of a checkpoint or backbone folder or Hub id."""
     return RobustClipImageProcessor.from_pretrained(str(checkpoint))
+
+
+def optional_file(checkpoint: str | os.PathLike, name: str) -> Path | None:
+    """A document beside a checkpoint's weights, such as its card; `None` where there is none.
+
+    Args:
+        checkpoint: what `resolve_checkpoint` returned: a folder, or a Hub id (the file is fetched once).
+        name: the file's name.
+    """
+    found = cached_file(
+        str(checkpoint),
+        name,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    return Path(found) if found else None
 
 
 def _fingerprint() -> str:
@@ -150,5 +169,6 @@ __all__ = [
     "default_backbone",
     "default_checkpoint",
     "load_processor",
+    "optional_file",
     "resolve_checkpoint",
 ]

@@ -8,7 +8,9 @@ import dataclasses
 import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,12 @@ from transformers import AutoTokenizer
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .checkpoints import load_processor, resolve_checkpoint
+from .hub import hub_errors
 from .images import MAX_BYTES, ImageError, open_image
+from .known_data import KnownData
 
 MAX_TOKENS = 77  # CLIP's context length
+NO_TEXT_TOWER = "This checkpoint has no text tower: leave the caption out."
 
 Source = str | os.PathLike | bytes | Image.Image
 
@@ -68,6 +73,7 @@ class Detector:
         processor: the checkpoint's.
         tokenizer: where the checkpoint has a text tower.
         name: what `Detection.model` says.
+        known_data: tells pictures that are far from what the head was fitted on; `None` where the checkpoint has none.
 
     Example:
         >>> Detector.from_pretrained().detect("photo.jpg").verdict
@@ -79,11 +85,13 @@ class Detector:
         processor: RobustClipImageProcessor,
         tokenizer: Any = None,
         name: str = "",
+        known_data: KnownData | None = None,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = tokenizer
         self.name = name
+        self.known_data = known_data
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike | None = None) -> "Detector":
@@ -93,14 +101,33 @@ class Detector:
             model: `None` for the embedded default, a folder, or a Hub id.
 
         Raises:
-            CheckpointError: there is no such checkpoint, or the default one cannot be assembled.
-            OSError: a Hub id that cannot be loaded.
+            CheckpointError: there is no such checkpoint, the Hub does not give it, or the default one cannot be
+                assembled.
         """
         checkpoint = resolve_checkpoint(model)
-        network = RobustClipForImageClassification.from_pretrained(checkpoint)
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint) if network.config.text_config is not None else None
+        with nullcontext() if Path(checkpoint).is_dir() else hub_errors(checkpoint):
+            network = RobustClipForImageClassification.from_pretrained(checkpoint)
+            tokenizer = AutoTokenizer.from_pretrained(checkpoint) if network.config.text_config is not None else None
+            processor = load_processor(checkpoint)
         name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
-        return cls(network, load_processor(checkpoint), tokenizer, name)
+        known_data = KnownData.load(checkpoint, network.config)
+        return cls(network, processor, tokenizer, name, known_data)
+
+    @cached_property
+    def version(self) -> str:
+        """A fingerprint of the head, the calibration and the thresholds: 12 hexadecimal digits.
+
+        The backbone is frozen and named in the config, so it is not hashed.
+        """
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.model.state_dict().items()):
+            if not name.startswith("backbone."):
+                digest.update(name.encode())
+                digest.update(tensor.contiguous().cpu().numpy().tobytes())
+        config = self.model.config
+        fields = ("backbone_name", "calibration_scale", "calibration_bias", "real_threshold", "generated_threshold")
+        digest.update(repr([getattr(config, field) for field in fields]).encode())
+        return digest.hexdigest()[:12]
 
     @property
     def reads_captions(self) -> bool:
@@ -119,8 +146,26 @@ class Detector:
             ValueError: a caption for a checkpoint that reads none.
         """
         data = _read(image)
-        picture = open_image(data)
-        return self._judge([picture], [data], [caption])[0]
+        return self.judge_opened(open_image(data), data, caption)[0]
+
+    def judge_opened(
+        self, picture: Image.Image, data: bytes | Image.Image, caption: str | None = None
+    ) -> tuple[Detection, torch.Tensor]:
+        """Judge one picture that `open_image` opened.
+
+        Args:
+            picture: upright RGB.
+            data: the file's bytes, which are hashed, or the picture itself where there is no file.
+            caption: as in `detect`.
+
+        Returns:
+            The detection, and the image embedding, (D,) float32.
+
+        Raises:
+            ValueError: a caption for a checkpoint that reads none.
+        """
+        detections, embeddings = self._judge([picture], [data], [caption])
+        return detections[0], embeddings[0]
 
     def detect_many(
         self, images: Sequence[Source], captions: Sequence[str | None] | None = None, *, batch_size: int = 16
@@ -148,6 +193,24 @@ class Detector:
             results += self._detect_batch(images[start : start + batch_size], captions[start : start + batch_size])
         return results
 
+    def detect_prepared(self, pixel_values: torch.Tensor) -> list[Detection]:
+        """Judge pictures that the processor has prepared, in one forward pass and without captions.
+
+        For callers that cannot hold a whole batch of opened pictures in memory. What only the file tells (width,
+        height, sha256) is left for them to add.
+
+        Args:
+            pixel_values: float32 [B, 3, size, size], from `processor`.
+        """
+        with torch.inference_mode():
+            outputs = self.model(pixel_values=pixel_values)
+        return [
+            self._detection(score, probability)
+            for score, probability in zip(
+                outputs.score.tolist(), outputs.logits.softmax(-1)[:, 1].tolist(), strict=True
+            )
+        ]
+
     def _detect_batch(self, images: Sequence[Source], captions: Sequence[str | None]) -> list[Detection]:
         answers: list[Detection | None] = [None] * len(images)
         readable, pictures, contents = [], [], []
@@ -161,17 +224,17 @@ class Detector:
                 readable.append(index)
                 contents.append(data)
         if readable:
-            judged = self._judge(pictures, contents, [captions[index] for index in readable])
+            judged, _ = self._judge(pictures, contents, [captions[index] for index in readable])
             for index, detection in zip(readable, judged, strict=True):
                 answers[index] = detection
         return [answer for answer in answers if answer is not None]
 
     def _judge(
         self, pictures: list[Image.Image], contents: list[bytes | Image.Image], captions: Sequence[str | None]
-    ) -> list[Detection]:
-        """Score opened pictures in one batch."""
+    ) -> tuple[list[Detection], torch.Tensor]:
+        """Score opened pictures in one batch; also their embeddings, (B, D)."""
         if any(captions) and not self.reads_captions:
-            raise ValueError("This checkpoint has no text tower: leave the caption out.")
+            raise ValueError(NO_TEXT_TOWER)
         with torch.inference_mode():
             outputs = self.model(**self.processor(images=pictures, return_tensors="pt"))
             score, probability = outputs.score, outputs.logits.softmax(-1)[:, 1]
@@ -181,27 +244,67 @@ class Detector:
                     image_embeds=outputs.image_embeds, **tokenize_captions(self.tokenizer, captions)
                 )
                 score, probability = with_text.score, with_text.logits.softmax(-1)[:, 1]
-        config = self.model.config
-        return [
-            Detection(
-                verdict=self._verdict(probability[i].item()),
-                probability=probability[i].item(),
-                score=score[i].item(),
+        detections = [
+            self._detection(
+                score[i].item(),
+                probability[i].item(),
                 probability_without_caption=without[i].item() if captions[i] else None,
-                real_threshold=config.real_threshold,
-                generated_threshold=config.generated_threshold,
                 width=picture.width,
                 height=picture.height,
                 sha256=None if isinstance(content, Image.Image) else hashlib.sha256(content).hexdigest(),
-                model=self.name,
             )
             for i, (picture, content) in enumerate(zip(pictures, contents, strict=True))
         ]
+        return detections, outputs.image_embeds
 
-    def _verdict(self, probability: float) -> str:
+    def _detection(self, score: float, probability: float, **facts: Any) -> Detection:
+        """What every answer of this checkpoint says."""
+        return Detection(
+            verdict=self.verdict_at(probability),
+            probability=probability,
+            score=score,
+            real_threshold=self.model.config.real_threshold,
+            generated_threshold=self.model.config.generated_threshold,
+            model=self.name,
+            **facts,
+        )
+
+    def verdict_at(self, probability: float) -> str:
+        """The verdict for a calibrated probability, by the checkpoint's thresholds."""
         if probability >= self.model.config.generated_threshold:
             return "generated"
         return "real" if probability <= self.model.config.real_threshold else "uncertain"
+
+    def score_pictures(self, pictures: Sequence[Image.Image], caption: str | None = None) -> list[float]:
+        """Calibrated P(generated) of opened pictures that share a caption, in one batch.
+
+        Args:
+            pictures: from `open_image`, at least one.
+            caption: as in `detect`.
+
+        Raises:
+            ValueError: a caption for a checkpoint that reads none.
+        """
+        text_embeds = self.embed_caption(caption)
+        with torch.inference_mode():
+            pixel_values = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]
+            if text_embeds is not None:
+                text_embeds = text_embeds.expand(len(pixel_values), -1)
+            logits = self.model(pixel_values=pixel_values, text_embeds=text_embeds).logits
+        return logits.softmax(-1)[:, 1].tolist()
+
+    def embed_caption(self, caption: str | None) -> torch.Tensor | None:
+        """Text embedding (1, D_text) of a caption; `None` without one, where the no-text embedding stands in.
+
+        Raises:
+            ValueError: a caption for a checkpoint that reads none.
+        """
+        if not caption:
+            return None
+        if not self.reads_captions:
+            raise ValueError(NO_TEXT_TOWER)
+        with torch.no_grad():
+            return self.model.backbone.text_tower(**tokenize_captions(self.tokenizer, [caption])).text_embeds
 
 
 def tokenize_captions(tokenizer: Any, captions: Sequence[str | None]) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""`python -m train <command>`: audit, features, fit, evaluate, calibrate, ablate, card.
+"""`python -m train <command>`: audit, features, fit, known_data, evaluate, calibrate, ablate, card, publish and more.
 
 Each takes flags or one YAML file, and has --help.
 """
@@ -17,6 +17,8 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
 
+from modeling.known_data import KNOWN_DATA_FILE
+
 from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
 from .bias_audit import AuditArguments, audit_finding, audit_records
@@ -25,7 +27,10 @@ from .checkpoint_evaluation import EvaluateArguments, evaluate
 from .data import DataArguments, load_records
 from .feature_bank import build_feature_bank
 from .fit import FitArguments, fit
+from .known_data import KnownDataArguments, write_known_data
 from .operating_point import CalibrateArguments, calibrate_checkpoint, describe
+from .publishing import Publication, PublishArguments, publish
+from .publishing_space import PublishSpaceArguments, publish_space
 from .report import write_audit
 
 
@@ -81,6 +86,13 @@ def _fit(arguments: list[str]) -> None:
                 f"95 % interval {_interval(difference)}"
             )
     print(f"written: {training.output_dir}, with report/report.html")
+
+
+def _known_data(arguments: list[str]) -> None:
+    (known_arguments,) = _parse((KnownDataArguments,), "known_data", arguments)
+    known = write_known_data(known_arguments)
+    print(f"{known.made_from['pictures']} pictures from {known.made_from['sources']} sources")
+    print(f"written: {Path(known_arguments.output) / KNOWN_DATA_FILE}")
 
 
 def _evaluate(arguments: list[str]) -> None:
@@ -175,14 +187,48 @@ def _card(arguments: list[str]) -> None:
     print(f"written: {', '.join(map(str, update_documents(card_arguments)))}")
 
 
+def _publish(arguments: list[str]) -> None:
+    (publish_arguments,) = _parse((PublishArguments,), "publish", _named(arguments, "checkpoint", "repo_id"))
+    published = publish(publish_arguments)
+    _print_publication(published)
+    name = published.repo_id
+    print(
+        f'load it: pipeline("image-classification", model="{name}", trust_remote_code=True)\n'
+        f'with this project: Detector.from_pretrained("{name}"), or MODEL_ID={name} python app.py\n'
+        f'exactly this state: revision="{published.commit}"'
+    )
+
+
+def _publish_space(arguments: list[str]) -> None:
+    (space_arguments,) = _parse((PublishSpaceArguments,), "publish-space", _named(arguments, "repo_id"))
+    space = publish_space(space_arguments)
+    _print_publication(space.publication)
+    print(f"it serves: {space.model}")
+    if space.model == "default":
+        print("it fetches the backbone when it starts, from the package index or else from the Hub")
+    if space.model_is_private:
+        print(f"{space.model} is private: give the Space a secret HF_TOKEN that may read it (Settings, Secrets)")
+
+
+def _print_publication(published: Publication) -> None:
+    state = "published" if published.changed else "already up to date"
+    print(f"{state}: {published.url} ({'private' if published.private else 'public'}), commit {published.commit}")
+    print(f"files: {', '.join(published.files)}")
+    if published.deleted:
+        print(f"deleted there: {', '.join(published.deleted)}")
+
+
 COMMANDS = {
     "features": _features,
     "fit": _fit,
+    "known_data": _known_data,
     "audit": _audit,
     "evaluate": _evaluate,
     "calibrate": _calibrate,
     "ablate": _ablate,
     "card": _card,
+    "publish": _publish,
+    "publish-space": _publish_space,
 }
 
 

@@ -3,14 +3,11 @@
 Stored in the feature bank beside the embeddings, so that the bias audit needs no picture again.
 """
 
-import io
-from functools import cache
-
 import imagehash
-import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageFile
 
+from modeling.compression import jpeg_quality
 from modeling.images import read_header
 
 # bits of the perceptual hash: a square of low frequencies of the picture's brightness
@@ -47,28 +44,10 @@ def file_facts(content: bytes, picture: Image.Image) -> dict:
         "width": header.width,
         "height": header.height,
         "file_bytes": len(content),
-        "jpeg_quality": _jpeg_quality(header),
+        "jpeg_quality": jpeg_quality(header),
         "metadata": _metadata(header),
         "perceptual_hash": str(imagehash.phash(picture, hash_size=HASH_SIDE)),
     }
-
-
-def _jpeg_quality(header: ImageFile.ImageFile) -> float | None:
-    """Quality of libjpeg that comes closest to the file's luminance table; other encoders have scales of their own."""
-    tables = getattr(header, "quantization", None)
-    if not tables:
-        return None
-    scale = 100 * float(np.mean(np.asarray(tables[min(tables)]) / _standard_table()))
-    return round(min(100.0, max(1.0, 100 - scale / 2 if scale <= 100 else 5000 / scale)))
-
-
-@cache
-def _standard_table() -> np.ndarray:
-    """(64,) luminance table of the JPEG standard (Annex K.1), which libjpeg uses as it is at quality 50."""
-    buffer = io.BytesIO()
-    Image.new("L", (8, 8)).save(buffer, "JPEG", quality=50)
-    with Image.open(buffer) as image:
-        return np.asarray(image.quantization[0])  # type: ignore[attr-defined]
 
 
 def _metadata(header: ImageFile.ImageFile) -> str:

@@ -26,8 +26,10 @@ from .distributed import world_size
 from .evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
 from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
 from .files import staged
-from .held_out import BASELINES, fit_head, held_out_scores, split_by_source
+from .held_out import BASELINES, fit_head, held_out_scores, join_sources, split_by_source
+from .known_data import known_data_of
 from .made_by import made_by
+from .publishing import check_target, publish_checkpoint
 from .report import write_report
 from .text_leak import PARTS, has_text, measure_text
 
@@ -60,7 +62,8 @@ class FitArguments:
     head_output: str | None = field(
         default=None,
         metadata={
-            "help": "Also write configuration, head, processor, evaluation and card here, without the backbone."
+            "help": "Also write configuration, head, processor, known data, evaluation and card here, without the "
+            "backbone."
         },
     )
 
@@ -76,9 +79,14 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         The evaluation, as written to evaluation.json.
 
     Raises:
-        ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or
+        ValueError: `push_to_hub` without a name; or
+            the bank has fewer than two sources or lacks a class, also where a fold is left out; or
             `merge_sources` names a source that is not in it; or the backbone is not the one that made the bank.
     """
+    if training.push_to_hub:
+        if not training.hub_model_id:
+            raise ValueError("`push_to_hub` needs `hub_model_id`, the owner/name to publish as.")
+        check_target(training.hub_model_id, training.hub_token)
     bank = FeatureBank.load(arguments.bank)
     join_sources(bank, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
@@ -93,7 +101,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     provenance = _provenance(bank, arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
-    training = replace(training, save_strategy="no", disable_tqdm=True)
+    push, training = training.push_to_hub, replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
     quiet = replace(training, logging_strategy="no", report_to="none")
     scores = held_out_scores(model, bank, fold, quiet, unfinished)
     evaluation, pictures, calibration = _measure(bank, scores, fold, arguments)
@@ -103,8 +111,22 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
         write_report(Path(str(training.output_dir)) / "report", evaluation, pictures)
         shutil.rmtree(unfinished)
+        if push:
+            _push(training)
     PartialState().wait_for_everyone()
     return evaluation
+
+
+def _push(training: RobustTrainingArguments) -> None:
+    """Publish the finished checkpoint; what fails here is on disk and can be published by the command."""
+    published = publish_checkpoint(
+        Path(str(training.output_dir)),
+        str(training.hub_model_id),
+        public=training.hub_private_repo is False,
+        token=training.hub_token,
+        revision=training.hub_revision,
+    )
+    logger.info("Published: %s", published.url)
 
 
 def _measure(
@@ -132,16 +154,6 @@ def _measure(
         },
     }
     return evaluation, pictures, calibration
-
-
-def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
-    """Rename sources in place, so that related ones are one source in folds, weights and intervals."""
-    names = set(bank.rows["source"])
-    for entry in merge_sources:
-        part, _, whole = entry.partition("=")
-        if not {part, whole} <= names:
-            raise ValueError(f"`merge_sources` must be NAME=OTHER, both sources of the bank, got {entry!r}.")
-        bank.rows["source"] = bank.rows["source"].replace(part, whole)
 
 
 def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
@@ -213,11 +225,13 @@ def _write_checkpoint(
     config.backbone_name = HUB_ID if backbone == "default" else backbone
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
     processor = load_processor(_backbone_folder(bank))
+    known_data = known_data_of(bank, config)
     with staged(Path(str(training.output_dir))) as folder:
         model.eval().save_pretrained(folder)
         processor.save_pretrained(folder)
         if bank.text_embeds is not None:
             AutoTokenizer.from_pretrained(backbone).save_pretrained(folder)
+        known_data.save(folder)
         write_evaluation(folder, evaluation)
         write_card(folder, read_notes(Path(str(training.output_dir))))
     if arguments.head_output is not None:
@@ -228,8 +242,9 @@ def _write_checkpoint(
                 code.unlink()
             save_file(model.head.state_dict(), folder / HEAD_FILE)
             (folder / HEAD_FILE).chmod(0o644)  # safetensors writes 0600
+            known_data.save(folder)
             write_evaluation(folder, evaluation)
             write_card(folder, read_notes(Path(arguments.head_output)))
 
 
-__all__ = ["FitArguments", "fit", "join_sources", "new_model"]
+__all__ = ["FitArguments", "fit", "new_model"]

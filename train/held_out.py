@@ -64,6 +64,16 @@ def fit_head(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
+def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
+    """Rename sources in place, so that related ones are one source in folds, weights and intervals."""
+    names = set(bank.rows["source"])
+    for entry in merge_sources:
+        part, _, whole = entry.partition("=")
+        if not {part, whole} <= names:
+            raise ValueError(f"`merge_sources` must be NAME=OTHER, both sources of the bank, got {entry!r}.")
+        bank.rows["source"] = bank.rows["source"].replace(part, whole)
+
+
 def split_by_source(bank: FeatureBank, folds: int) -> np.ndarray:
     """Number of the fold that holds each row out, (N,): whole sources, and each class left in every other fold.
 
@@ -161,4 +171,4 @@ def baseline_scores(name: str, bank: FeatureBank, train_rows: np.ndarray, held_o
     return probe.decision_function(features[held_out]).astype(np.float64)
 
 
-__all__ = ["BASELINES", "baseline_scores", "fit_head", "held_out_scores", "split_by_source"]
+__all__ = ["BASELINES", "baseline_scores", "fit_head", "held_out_scores", "join_sources", "split_by_source"]

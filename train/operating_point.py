@@ -123,7 +123,7 @@ def _with_name(file: Path, detection: Detection) -> Detection:
 
 
 def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None:
-    """Save model, processor and tokenizer with the new threshold, all or nothing."""
+    """Save model, processor, tokenizer and known data with the new threshold, all or nothing."""
     config = detector.model.config
     config.generated_threshold = point.threshold
     config.real_threshold = min(config.real_threshold, point.threshold)
@@ -134,6 +134,8 @@ def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None
     detector.processor.save_pretrained(staging)
     if detector.tokenizer is not None:
         detector.tokenizer.save_pretrained(staging)
+    if detector.known_data is not None:
+        detector.known_data.save(staging)
     staging.rename(output)
 
 

@@ -152,6 +152,7 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path
         "head.safetensors",
         "preprocessor_config.json",
         "evaluation.json",
+        "known_data.safetensors",
         "README.md",
     }
     assert "3 groups of sources held out in turn" in (tmp_path / "out" / "README.md").read_text()
