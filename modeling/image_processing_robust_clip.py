@@ -120,24 +120,22 @@ def _as_picture(image: Any) -> Image.Image:
     return Image.fromarray(image).convert("RGB")
 
 
+def central_square(width: int, height: int, size: int) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of the square that the model sees at `size` pixels a side, in picture pixels."""
+    short = min(width, height)
+    full_width, full_height = int(size * width / short), int(size * height / short)
+    left, top = (full_width - size) // 2, (full_height - size) // 2
+    step_x, step_y = width / full_width, height / full_height
+    return left * step_x, top * step_y, min((left + size) * step_x, width), min((top + size) * step_y, height)
+
+
 def _resize_and_crop(picture: Image.Image, size: int) -> Image.Image:
     """Resize the short side to `size` and keep the central square, in one resampling.
 
     Pillow's filter reads the pixels around `box`, so this equals resizing the whole picture and cropping it, up to
     the rounding of the box's corners.
     """
-    width, height = picture.size
-    short = min(width, height)
-    full_width, full_height = int(size * width / short), int(size * height / short)
-    left, top = (full_width - size) // 2, (full_height - size) // 2
-    step_x, step_y = width / full_width, height / full_height
-    box = (
-        left * step_x,
-        top * step_y,
-        min((left + size) * step_x, width),
-        min((top + size) * step_y, height),
-    )
-    return picture.resize((size, size), Image.Resampling.BICUBIC, box=box)
+    return picture.resize((size, size), Image.Resampling.BICUBIC, box=central_square(*picture.size, size))
 
 
 class RobustClipImageProcessor(BaseImageProcessor):
@@ -212,4 +210,4 @@ class RobustClipImageProcessor(BaseImageProcessor):
         return BatchFeature(data={"pixel_values": pixel_values}, tensor_type=return_tensors)
 
 
-__all__ = ["RobustClipImageProcessor", "to_rgb"]
+__all__ = ["RobustClipImageProcessor", "central_square", "to_rgb"]
