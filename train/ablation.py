@@ -18,8 +18,7 @@ from .ablation_report import write_report
 from .ablation_study import RATIOS, Case, Study
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
-from .fit import join_sources
-from .held_out import BASELINES
+from .held_out import BASELINES, join_sources
 from .made_by import git_commit
 
 FULL, NO_SAM, BCE = "CVaR + AUC + SAM", "CVaR + AUC", "BCE"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 from transformers import TrainingArguments
+from transformers.trainer_utils import HubStrategy
 
 
 @dataclass
@@ -16,7 +17,7 @@ class RobustTrainingArguments(TrainingArguments):
     `train/recipes/reference.yaml` has its settings as they are.
 
     Raises:
-        ValueError: a value is out of its range, or gradient accumulation is asked for.
+        ValueError: a value is out of its range, or gradient accumulation or pushing pickles is asked for.
     """
 
     cvar_alpha: float = field(default=0.8, metadata={"help": "Tail fraction of CVaR, in (0, 1]; 1 is the mean."})
@@ -67,6 +68,7 @@ class RobustTrainingArguments(TrainingArguments):
         default=False, metadata={"help": "Embeddings are small: pinning costs more than it saves, and warns on a CPU."}
     )
     # The columns are ours, not the names in `forward`.
+    hub_private_repo: bool | None = field(default=True, metadata={"help": "Whether a new repository is private."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "Keep False: batches are tensors already."})
 
     def __post_init__(self) -> None:
@@ -89,6 +91,11 @@ class RobustTrainingArguments(TrainingArguments):
                 "`gradient_accumulation_steps` must be 1, got "
                 f"{self.gradient_accumulation_steps}: CVaR and the pairwise loss are not means over samples, so micro-"
                 "batches would train another objective. Stored embeddings are small: raise the batch size instead."
+            )
+        if HubStrategy(self.hub_strategy) in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
+            raise ValueError(
+                f"`hub_strategy` must be end or every_save, got {HubStrategy(self.hub_strategy).value}: what "
+                "training resumes from is stored as pickles, and pickles are not published."
             )
         # Otherwise processes that torchrun starts on a machine without an accelerator would each train alone.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()

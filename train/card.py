@@ -143,7 +143,7 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
         metadata=_metadata(evaluation, config, notes).to_yaml(),
         notes=notes,
         config=config,
-        backbone=_hub_name(config),
+        backbone=hub_name(config),
         figures=figures_table(evaluation),
         evaluation=evaluation,
         made_by=evaluation.get("made_by", {}),
@@ -185,14 +185,14 @@ def _metadata(evaluation: dict, config: dict, notes: dict) -> ModelCardData:
         license=notes.get("license"),
         library_name="transformers",
         pipeline_tag="image-classification",
-        base_model=notes.get("base_model") or _hub_name(config),
+        base_model=notes.get("base_model") or hub_name(config),
         tags=["ai-generated-image-detection", "clip", "robust_clip"],
         model_name=notes.get("title", "Detector of AI-generated images"),
         eval_results=results,
     )
 
 
-def _hub_name(config: dict) -> str | None:
+def hub_name(config: dict) -> str | None:
     """The backbone's Hub id; `None` for a folder, whose path is nobody else's business."""
     name = config.get("backbone_name") or ""
     return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
@@ -273,6 +273,7 @@ __all__ = [
     "NOTES",
     "CardArguments",
     "figures_table",
+    "hub_name",
     "model_card",
     "read_notes",
     "update_documents",

@@ -10,7 +10,9 @@ from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipImageProcessor
+from tests.command_process import CommandProcess
 from tests.conftest import VISION
+from tests.hub_server import HubServer
 
 
 def picture(seed, label):
@@ -47,3 +49,24 @@ def backbone(tmp_path):
     CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(folder)
     RobustClipImageProcessor(size=32).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(hub_server):
+    """An empty Hub on the loopback interface."""
+    hub_server.reset()
+    return hub_server
+
+
+@pytest.fixture(scope="session")
+def command(hub_server, tmp_path_factory):
+    """A process that runs commands of `python -m train` with that Hub."""
+    process = CommandProcess(hub_server.environment(tmp_path_factory.mktemp("home")))
+    yield process
+    process.close()

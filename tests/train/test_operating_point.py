@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from modeling import RobustClipImageProcessor
 from modeling.detector import Detector
+from modeling.known_data import KNOWN_DATA_FILE, KnownData
 from train.operating_point import (
     CalibrateArguments,
     calibrate_checkpoint,
@@ -80,6 +82,7 @@ def checkpoint(tiny_config, tmp_path):
     folder = tmp_path / "checkpoint"
     RobustClipForImageClassification(tiny_config(text=False)).save_pretrained(folder)
     RobustClipImageProcessor(size=32).save_pretrained(folder)
+    KnownData(torch.zeros(8), torch.eye(8), torch.tensor([0.0, 1.0]), ("", ""), {"pictures": "2"}).save(folder)
     return folder
 
 
@@ -99,6 +102,7 @@ def test_calibrate_writes_a_copy_that_flags_what_it_promised(checkpoint, tmp_pat
     assert (checkpoint / "config.json").read_bytes() == before
     detections = Detector.from_pretrained(tmp_path / "copy").detect_many(sorted(photographs.rglob("*.png")))
     assert sum(detection.verdict == "generated" for detection in detections) == point.flagged
+    assert (tmp_path / "copy" / KNOWN_DATA_FILE).read_bytes() == (checkpoint / KNOWN_DATA_FILE).read_bytes()
     with pytest.raises(ValueError, match="exists: choose a new folder"):
         calibrate_checkpoint(arguments)
     strict = CalibrateArguments(str(photographs), str(tmp_path / "strict"), str(checkpoint), target_fpr=0.01)
