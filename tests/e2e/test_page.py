@@ -1,114 +1,189 @@
-"""The page in a real browser, and its API, with the real default checkpoint."""
+"""The page in a real browser with the real default checkpoint: what a visitor sees."""
 
+import json
 import os
-import re
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from pathlib import Path
+import signal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image, PngImagePlugin
 
-ROOT = Path(__file__).parents[2]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no browser: apt-get install chromium")
+from modeling.sentences import sentence
+from modeling.stability import STABILITY_DELIVERIES
 
+from .conftest import ROOT, running_app
 
-@pytest.fixture(scope="module")
-def page_url(default_folder, tmp_path_factory):
-    """`python app.py` as a user starts it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = (tmp_path_factory.mktemp("app") / "log").open("w+")
-    environment = os.environ | {"PORT": str(port), "HOST": "127.0.0.1"}
-    app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=environment, stdout=log, stderr=log)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(240):
-            if app.poll() is not None:
-                break
-            try:
-                urllib.request.urlopen(url, timeout=2).close()
-            except OSError:
-                time.sleep(0.5)
-            else:
-                yield url
-                return
-        log.seek(0)
-        pytest.fail(f"the page did not start:\n{log.read()[-3000:]}")
-    finally:
-        app.terminate()
-        app.wait(timeout=20)
-        log.close()
+PHOTOGRAPH = ROOT / "examples" / "china.jpg"
+GENERATED = ROOT / "examples" / "flux_dev.webp"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture
-def page(browser, page_url):
-    context = browser.new_context(viewport={"width": 1280, "height": 1000})
-    page = context.new_page()
-    page.foreign = []
-    page.on("request", lambda request: page.foreign.append(request.url))
-    page.goto(page_url, wait_until="domcontentloaded")
-    page.wait_for_selector("#check", timeout=60_000)
-    yield page
-    context.close()
-
-
-def check(page, file):
-    page.set_input_files("#picture input[type=file]", file)
-    page.wait_for_selector("#picture img", state="attached", timeout=30_000)
-    page.click("#check")
-
-
-@needs_browser
-@pytest.mark.parametrize(
-    ("name", "words"), [("china.jpg", "Probably a real photograph"), ("flux_dev.webp", "Probably AI-generated")]
-)
-def test_an_uploaded_picture_gets_the_right_verdict(page, page_url, name, words):
-    check(page, ROOT / "examples" / name)
-    page.wait_for_function(
-        "document.querySelector('#answer')?.innerText.match(/would be *\\d+\\.\\d %/)", timeout=60_000
-    )
-    assert words in page.inner_text("#answer")
+def screenshot(page, name):
+    """For a person to look at: SCREENSHOTS=folder pytest tests/e2e."""
     if folder := os.environ.get("SCREENSHOTS"):
         page.wait_for_timeout(1500)
         page.screenshot(path=f"{folder}/{name}.png", full_page=True)
-    foreign = [url for url in page.foreign if not url.startswith((page_url, "data:", "blob:"))]
-    assert foreign == []
 
 
-@needs_browser
-def test_a_bad_file_gets_a_sentence(page, tmp_path):
+@pytest.mark.parametrize(
+    ("file", "verdict", "width", "scheme"),
+    [
+        (PHOTOGRAPH, "real", 390, "light"),
+        (PHOTOGRAPH, "real", 1440, "dark"),
+        (GENERATED, "generated", 390, "dark"),
+        (GENERATED, "generated", 1440, "light"),
+    ],
+)
+def test_a_picture_gets_the_whole_answer(open_page, app, check, detector, file, verdict, width, scheme):
+    page = open_page(width=width, scheme=scheme)
+    check(page, file)
+    expected = detector.detect(file)
+    percent = round(100 * expected.probability, 1)
+    card = page.inner_text("#answer")
+    assert expected.verdict == verdict
+    assert f"would be {percent} %" in card
+    assert "called 3 of 100 real ones generated" in card
+    assert expected.sha256 in card and detector.version in card
+    scale = page.get_attribute("#answer .scale", "aria-label")
+    assert f"this picture is at {percent}" in scale and "called generated from 85.6" in scale
+    assert page.locator("#stability tbody tr").count() == len(STABILITY_DELIVERIES) + 1
+    assert sentence("card", "provenance_title") in page.inner_text("#provenance")
+    assert page.locator("#explanation img").count() == 2
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    foreign = [url for url in page.requests if not url.startswith((app.url, "data:", "blob:"))]
+    assert foreign == [] and page.problems == []
+    screenshot(page, f"{verdict}-{width}-{scheme}")
+
+
+@pytest.mark.parametrize(("locale", "language"), [("es-MX", "es"), ("zh-CN", "zh"), ("fr-FR", "en")])
+def test_page_and_answer_speak_the_visitors_language(open_page, check, locale, language):
+    page = open_page(locale=locale)
+    page.wait_for_function(
+        "text => document.querySelector('#check').innerText.trim() === text",
+        arg=sentence("page", "check", language),
+        timeout=20_000,
+    )
+    assert sentence("page", "tab_many", language) in page.inner_text("body")
+    check(page, PHOTOGRAPH, whole=False)
+    assert sentence("card", "not_mean_title", language) in page.inner_text("#answer")
+    assert page.get_attribute("#answer .card", "lang") == language
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1440, "dark")])
+def test_the_accessibility_checker_finds_nothing_serious(open_page, check, width, scheme):
+    page = open_page(width=width, scheme=scheme)
+    check(page, PHOTOGRAPH)
+    for tab in ("tab_one", "tab_many", "tab_about"):
+        button = page.get_by_role("tab", name=sentence("page", tab))
+        if not button.is_visible():
+            page.locator(".overflow-menu button").first.click()
+            button = page.get_by_role("button", name=sentence("page", tab))
+        button.first.click()
+        page.wait_for_timeout(800)
+        violations = Axe().run(page).response["violations"]
+        serious = [
+            (violation["id"], [node["html"][:200] for node in violation["nodes"][:3]])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
+        ]
+        assert serious == [], tab
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        screenshot(page, f"{tab}-{width}-{scheme}")
+
+
+def test_everything_can_be_reached_by_keyboard(open_page, check):
+    page = open_page()
+    check(page, PHOTOGRAPH, whole=False)
+    reached = set()
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert "check" in reached and "SUMMARY" in reached
+    page.focus("#answer summary")
+    page.keyboard.press("Enter")
+    assert sentence("card", "not_mean_2") in page.inner_text("#answer details")
+
+
+def test_a_small_picture_comes_with_a_warning(open_page, check, tmp_path):
+    small = tmp_path / "small.png"
+    Image.open(PHOTOGRAPH).resize((120, 80)).save(small)
+    page = open_page()
+    check(page, small)
+    page.wait_for_selector("#answer .cautions", timeout=20_000)
+    assert "120" in page.inner_text("#answer .cautions") or "80" in page.inner_text("#answer .cautions")
+
+
+def test_what_the_file_says_stands_beside_the_score(open_page, check, tmp_path, detector):
+    notes = PngImagePlugin.PngInfo()
+    notes.add_text("parameters", "a castle\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Model: dreamshaper")
+    file = tmp_path / "claims.png"
+    Image.open(PHOTOGRAPH).save(file, pnginfo=notes)
+    page = open_page()
+    check(page, file)
+    shown = page.inner_text("#provenance")
+    assert sentence("card", "points_generated") in shown and "dreamshaper" in shown
+    assert "castle" not in shown
+    assert f"would be {round(100 * detector.detect(PHOTOGRAPH).probability, 1)} %" in page.inner_text("#answer")
+
+
+def test_a_files_text_is_never_taken_for_html(open_page, check, tmp_path):
+    notes = PngImagePlugin.PngInfo()
+    evil = "<img src=x onerror=window.hurt=1>"
+    notes.add_text("parameters", f"x\nSteps: 20, Sampler: {evil}, CFG scale: 7, Model: {evil}")
+    notes.add_text("Software", evil)
+    file = tmp_path / "evil.png"
+    Image.open(PHOTOGRAPH).save(file, pnginfo=notes)
+    page = open_page()
+    check(page, file)
+    assert page.evaluate("window.hurt") is None
+
+
+def test_a_bad_file_gets_a_sentence(open_page, tmp_path):
     bad = tmp_path / "bad.jpg"
-    bad.write_bytes((ROOT / "examples" / "china.jpg").read_bytes()[:20_000])
+    bad.write_bytes(PHOTOGRAPH.read_bytes()[:20_000])
+    page = open_page()
     page.set_input_files("#picture input[type=file]", bad)
     page.wait_for_timeout(1500)
     page.click("#check")
     page.wait_for_selector(".toast-body", timeout=30_000)
     assert "damaged or incomplete" in page.inner_text(".toast-body")
+    assert "Traceback" not in page.inner_text("body")
 
 
-def test_the_api_gives_the_detectors_answer(page_url, detector):
-    from gradio_client import Client, handle_file
+def test_the_about_tab_shows_the_measured_card(open_page):
+    page = open_page()
+    page.get_by_role("tab", name=sentence("page", "tab_about")).click()
+    page.wait_for_selector("#about-card h3", timeout=20_000)
+    figures = json.loads((ROOT / "checkpoints" / "default" / "evaluation.json").read_text())
+    auc = f"{figures['roc_auc']['value']:.3f}" if "roc_auc" in figures else "0.883"
+    assert auc in page.inner_text("#about-card")
+    assert "model-index" not in page.inner_text("#about-card")
+    assert "train calibrate" in page.inner_text("#about-calibrate")
+    page.wait_for_selector("#about-plots img", timeout=20_000)
 
-    picture = str(ROOT / "examples" / "china.jpg")
-    words, fields = Client(page_url, verbose=False).predict(handle_file(picture), api_name="/detect")
-    expected = detector.detect(picture)
-    assert fields["probability"] == pytest.approx(expected.probability, abs=1e-5)
-    assert fields["verdict"] == expected.verdict
-    assert re.search(r"\d+\.\d %", words)
+
+def test_a_checkpoint_that_reads_captions_shows_the_box_and_its_effect(open_page, tiny_text_folder, tmp_path):
+    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder)) as app:
+        page = open_page(url=app.url)
+        page.set_input_files("#picture input[type=file]", PHOTOGRAPH)
+        page.wait_for_selector("#picture img", state="attached", timeout=30_000)
+        page.fill("#caption textarea", "a b c")
+        page.click("#check")
+        page.wait_for_selector("#answer .card", timeout=60_000)
+        assert "Without the caption it would be" in page.inner_text("#answer")
+        assert "was not measured" in page.inner_text("#answer")
+
+
+def test_a_stopped_page_ends_in_order(tmp_path, default_folder):
+    with running_app(tmp_path) as app:
+        app.send_signal(signal.SIGTERM)
+        assert app.wait(timeout=30) == 0
+        assert "Traceback" not in app.log.read_text()
+
+
+def test_the_examples_answer_at_a_click(open_page):
+    page = open_page()
+    page.locator("#examples button.gallery-item").first.click()
+    page.wait_for_selector("#picture img", state="attached", timeout=30_000)
+    page.click("#check")
+    page.wait_for_selector("#answer .card", timeout=60_000)
+    assert "Probably a real photograph" in page.inner_text("#answer")

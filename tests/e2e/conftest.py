@@ -1,0 +1,122 @@
+"""A running page as a user starts it, and a real browser."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@contextmanager
+def running_app(folder, **environment):
+    """`python app.py` on a free port of the loopback interface; gives its URL and process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    uploads = folder / "uploads"
+    settings = {"PORT": str(port), "HOST": "127.0.0.1", "GRADIO_TEMP_DIR": str(uploads)} | environment
+    with (folder / "log").open("w+") as log:
+        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
+        app.url, app.uploads, app.log = f"http://127.0.0.1:{port}", uploads, folder / "log"
+        try:
+            for _ in range(240):
+                if app.poll() is not None:
+                    break
+                try:
+                    urllib.request.urlopen(f"{app.url}/health", timeout=2).close()
+                except OSError:
+                    time.sleep(0.5)
+                else:
+                    yield app
+                    return
+            pytest.fail(f"the page did not start:\n{app.log.read_text()[-3000:]}")
+        finally:
+            if app.poll() is None:
+                app.terminate()
+                app.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def app(default_folder, tmp_path_factory):
+    with running_app(tmp_path_factory.mktemp("app")) as app:
+        yield app
+
+
+@pytest.fixture(scope="session")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no browser: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        options = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=options)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser, app):
+    """Open the page; width, colour scheme and language as wanted. `page.requests` lists every URL asked for."""
+    contexts = []
+
+    def open_page(width=1440, height=1000, scheme="light", locale="en-US", url=None):
+        context = browser.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, locale=locale, accept_downloads=True
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.requests, page.problems = [], []
+        page.on("request", lambda request: page.requests.append(request.url))
+        page.on("pageerror", lambda error: page.problems.append(str(error)))
+        page.goto(url or app.url, wait_until="domcontentloaded")
+        page.wait_for_selector("#check", timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def check():
+    """Upload a picture, press the button and wait for the whole answer."""
+
+    def check(page, file, whole=True):
+        page.set_input_files("#picture input[type=file]", file)
+        page.wait_for_selector("#picture img", state="attached", timeout=30_000)
+        page.click("#check")
+        page.wait_for_selector("#answer .card", timeout=60_000)
+        if whole:
+            page.wait_for_selector("#explanation img", timeout=60_000)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def tiny_text_folder(tmp_path_factory):
+    """A tiny random checkpoint that reads captions: a whole page in seconds."""
+    import torch
+    from transformers import CLIPTokenizer
+
+    from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
+    from tests.conftest import TEXT, VISION
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    config = RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT))
+    RobustClipForImageClassification(config).save_pretrained(folder)
+    RobustClipImageProcessor(size=32).save_pretrained(folder)
+    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghij", *(f"{letter}</w>" for letter in "abcdefghij")]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=10).save_pretrained(folder)
+    return folder

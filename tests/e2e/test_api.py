@@ -1,0 +1,186 @@
+"""The page's endpoints for programs: schema, safety, tools."""
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from modeling.sentences import sentence
+from modeling.stability import STABILITY_DELIVERIES
+
+from .conftest import ROOT, running_app
+
+PHOTOGRAPH = ROOT / "examples" / "china.jpg"
+NUMBER = (int, float)
+# The answer's fields and their types: part of the public interface. Add, never rename.
+SCHEMA = {
+    "schema_version": int,
+    "verdict": str,
+    "verdict_as_it_came": str,
+    "probability": NUMBER,
+    "probability_without_caption": (*NUMBER, type(None)),
+    "score": NUMBER,
+    "real_threshold": NUMBER,
+    "generated_threshold": NUMBER,
+    "operating_point": (dict, type(None)),
+    "width": int,
+    "height": int,
+    "sha256": str,
+    "model": str,
+    "model_version": str,
+    "error": (str, type(None)),
+    "file": {"format": str, "bytes": int},
+    "cautions": list,
+    "provenance": {"evidence": list, "has_location": bool},
+    "stability": {"probabilities": dict, "verdicts": dict, "flipped": list, "verdict": str, "sentence": str},
+    "explanation": {"regions": list, "box": list, "method": str},
+    "milliseconds": dict,
+    "complete": bool,
+}
+
+
+def assert_schema(answer, schema, where="answer"):
+    assert set(answer) == set(schema), where
+    for name, kind in schema.items():
+        if isinstance(kind, dict):
+            assert_schema(answer[name], kind, f"{where}.{name}")
+        else:
+            assert isinstance(answer[name], kind), f"{where}.{name}"
+
+
+@pytest.fixture(scope="module")
+def client(app):
+    return Client(app.url, verbose=False)
+
+
+def test_one_picture_gives_every_field(client, detector, app):
+    answer = client.predict(handle_file(str(PHOTOGRAPH)), api_name="/detect")
+    assert_schema(answer, SCHEMA)
+    expected = detector.detect(PHOTOGRAPH)
+    assert answer["probability"] == pytest.approx(expected.probability, abs=1e-5)
+    assert answer["verdict"] == "real" and answer["complete"] is True
+    assert answer["sha256"] == expected.sha256
+    assert answer["model_version"] == detector.version
+    assert set(answer["stability"]["probabilities"]) == {"clean", *STABILITY_DELIVERIES}
+    assert len(answer["explanation"]["regions"]) == 14
+    assert set(answer["milliseconds"]) == {"open", "score", "file", "stability", "explanation"}
+
+
+def test_curl_gets_the_same_answer(app, detector):
+    if shutil.which("curl") is None:
+        pytest.skip("no curl")
+    upload = subprocess.run(
+        ["curl", "-sf", "-F", f"files=@{PHOTOGRAPH}", f"{app.url}/gradio_api/upload"], capture_output=True, check=True
+    )
+    body = json.dumps({"data": [{"path": json.loads(upload.stdout)[0], "meta": {"_type": "gradio.FileData"}}]})
+    call = ["curl", "-sf", "-H", "Content-Type: application/json", "-d", body, f"{app.url}/gradio_api/call/detect"]
+    event = json.loads(subprocess.run(call, capture_output=True, check=True).stdout)["event_id"]
+    stream = ["curl", "-sfN", f"{app.url}/gradio_api/call/detect/{event}"]
+    lines = subprocess.run(stream, capture_output=True, check=True, text=True).stdout.splitlines()
+    data = json.loads(next(line for line in reversed(lines) if line.startswith("data: "))[6:])
+    assert data[0]["verdict"] == detector.detect(PHOTOGRAPH).verdict
+
+
+def test_the_endpoints_are_documented(client):
+    named = client.view_api(return_format="dict")["named_endpoints"]
+    assert {"/detect", "/detect_many"} <= set(named)
+    assert "/check" not in named
+    assert [field["parameter_name"] for field in named["/detect"]["parameters"]] == ["image"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff" + b"x" * 1000, PHOTOGRAPH.read_bytes()[:20_000]])
+def test_a_bad_file_gets_a_sentence_and_no_traceback(client, tmp_path, content):
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(content)
+    with pytest.raises(AppError) as error:
+        client.predict(handle_file(str(bad)), api_name="/detect")
+    assert str(error.value).endswith(".") and "Traceback" not in str(error.value)
+
+
+def send(app, data, name="detect"):
+    """Call an endpoint with exactly this input; returns the stream's last event and its data."""
+    body = json.dumps({"data": [data]}).encode()
+    request = urllib.request.Request(
+        f"{app.url}/gradio_api/call/{name}", body, {"Content-Type": "application/json"}, method="POST"
+    )
+    event = json.load(urllib.request.urlopen(request, timeout=30))["event_id"]
+    stream = urllib.request.urlopen(f"{app.url}/gradio_api/call/{name}/{event}", timeout=60).read().decode()
+    kind = [line[7:] for line in stream.splitlines() if line.startswith("event: ")][-1]
+    return kind, stream
+
+
+def test_an_address_is_never_opened(app):
+    asked = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args):
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Server)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/picture.jpg"
+    try:
+        for data in (
+            {"path": url, "meta": {"_type": "gradio.FileData"}},
+            {"path": url, "url": url, "meta": {"_type": "gradio.FileData"}},
+            {"url": url, "meta": {"_type": "gradio.FileData"}},
+        ):
+            kind, stream = send(app, data)
+            assert kind == "error"
+            assert sentence("page", "no_addresses")[:40] in stream
+        time.sleep(0.5)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert asked == []
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", str(PHOTOGRAPH), "../../etc/passwd", "app.py"])
+def test_a_path_of_the_server_is_never_opened(app, path):
+    kind, stream = send(app, {"path": path, "meta": {"_type": "gradio.FileData"}})
+    assert kind == "error" and "verdict" not in stream and "root:" not in stream
+
+
+def test_health_names_the_model(app, detector):
+    answer = json.load(urllib.request.urlopen(f"{app.url}/health", timeout=5))
+    assert answer == {"status": "ok", "model": detector.name, "model_version": detector.version}
+
+
+def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder, tmp_path):
+    import ast
+    import asyncio
+    import base64
+
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamable_http_client
+
+    picture = "data:image/jpeg;base64," + base64.b64encode(PHOTOGRAPH.read_bytes()).decode()
+
+    async def use(app):
+        async with (
+            streamable_http_client(f"{app.url}/gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            return tools, await session.call_tool("detect", {"image": picture, "caption": ""})
+
+    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder), MCP_SERVER="1") as app:
+        tools, result = asyncio.run(use(app))
+    assert set(tools) == {"detect", "detect_many"}
+    assert "photograph or was generated" in tools["detect"].description
+    assert not result.isError, result
+    assert ast.literal_eval(result.content[0].text)["verdict"] in ("real", "generated", "uncertain")

@@ -1,0 +1,52 @@
+"""Two hundred hostile files through the running page's endpoint: a clear error or the right answer, never a fall."""
+
+import json
+import re
+import urllib.request
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from modeling.detector import Detector
+from modeling.images import ImageError
+from tests.hostile_files import hostile_files
+
+from .conftest import running_app
+
+MEBIBYTE = 1024
+
+
+def resident(process):
+    """Memory of a process in MiB."""
+    with open(f"/proc/{process.pid}/status") as status:
+        return int(re.search(r"VmRSS:\s+(\d+)", status.read())[1]) / MEBIBYTE
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's about damaged metadata, as in modeling.images
+def test_each_hostile_file_gets_an_error_or_the_right_answer(tiny_text_folder, tmp_path):
+    detector = Detector.from_pretrained(tiny_text_folder)
+    files = hostile_files()
+    assert len(files) >= 200
+    memory, answered = [], 0
+    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder)) as app:
+        client = Client(app.url, verbose=False)
+        for number, (name, data) in enumerate(files.items()):
+            path = tmp_path / name
+            path.write_bytes(data)
+            try:
+                answer = client.predict(handle_file(str(path)), "", api_name="/detect")
+            except AppError as error:
+                with pytest.raises(ImageError) as expected:
+                    detector.detect(data)
+                assert str(error) == str(expected.value), name
+            else:
+                answered += 1
+                assert answer["probability"] == pytest.approx(detector.detect(data).probability, abs=1e-5), name
+                assert answer["complete"], name
+            if number % 50 == 49:
+                memory.append(resident(app))
+                assert json.load(urllib.request.urlopen(f"{app.url}/health", timeout=10))["status"] == "ok", name
+        assert "Traceback" not in app.log.read_text()
+    assert 60 < answered < len(files) - 50
+    assert memory[-1] - memory[0] < 150, f"MiB after each fifty files: {memory}"
