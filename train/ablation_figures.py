@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .evaluation import DRAWS
-from .metrics import Statistic, bootstrap_interval, roc_auc, source_weights, tpr_at_fpr
+from .bootstrap import DRAWS, Statistic, bootstrap_interval
+from .metrics import roc_auc, source_weights, tpr_at_fpr
 
 FIGURES = {
     "auc": "AUC",

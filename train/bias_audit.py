@@ -19,9 +19,10 @@ from tqdm import tqdm
 
 from modeling.images import ImageError
 
+from .bootstrap import with_interval
 from .duplicates import find_duplicates
 from .embedder import open_record
-from .metrics import CLASSES, roc_auc, source_weights, with_interval
+from .metrics import CLASSES, roc_auc, source_weights
 
 FOLDS = 5
 # A rule gives the classes away from this AUC on, if its interval also lies above chance.

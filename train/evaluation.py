@@ -10,25 +10,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .bias_audit import audit_bias
+from .bootstrap import (
+    auc_difference,
+    bootstrap_interval,
+    mean_with_interval,
+    share_with_interval,
+    weighted_mean,
+    with_interval,
+)
 from .calibration import calibrate, verdicts
 from .files import write_json
 from .metrics import (
     CLASSES,
-    DRAWS,
-    auc_difference,
     average_precision,
-    bootstrap_interval,
     brier_score,
     equal_error_rate,
     expected_calibration_error,
-    mean_with_interval,
     reliability,
     roc_auc,
     source_weights,
     tpr_at_fpr,
-    weighted_mean,
-    wilson_interval,
-    with_interval,
 )
 from .robustness import measure_robustness
 
@@ -160,7 +161,7 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
         figures[name] = roc_auc(labels, baseline, weights)
         figures[f"{name}_head_minus_baseline"] = {
             "value": auc_difference(labels, both, weights),
-            "interval": bootstrap_interval(auc_difference, labels, both, sources, weights=weights, draws=DRAWS),
+            "interval": bootstrap_interval(auc_difference, labels, both, sources, weights=weights),
         }
     return figures
 
@@ -222,7 +223,7 @@ def _by_source(rows: pd.DataFrame) -> list[dict]:
                 "pictures": len(group),
                 "auc": None if np.isnan(auc) else auc,
                 **_shares(group),
-                "wrong_interval": _share_interval(group, CLASSES[1 - label]),
+                "wrong_interval": share_with_interval(group, group["verdict"] == CLASSES[1 - label])[1],
                 "mean_probability": float(group["probability"].mean()),
             }
         )
@@ -241,9 +242,9 @@ def _by_generator(rows: pd.DataFrame) -> list[dict]:
                 "sources": int(group["source"].nunique()),
                 "auc": with_interval(_against_others(rows, group, 1), roc_auc),
                 "found": shares["generated"],
-                "found_interval": _share_interval(group, "generated"),
+                "found_interval": share_with_interval(group, group["verdict"] == "generated")[1],
                 "called_real": shares["real"],
-                "called_real_interval": _share_interval(group, "real"),
+                "called_real_interval": share_with_interval(group, group["verdict"] == "real")[1],
             }
         )
     return sorted(table, key=lambda row: -row["pictures"])
@@ -262,7 +263,7 @@ def _by_style(rows: pd.DataFrame) -> list[dict]:
                 "sources": int(group["source"].nunique()),
                 "auc": with_interval(_against_others(rows, group, label), roc_auc),
                 **_shares(group),
-                "wrong_interval": _share_interval(group, CLASSES[1 - label]),
+                "wrong_interval": share_with_interval(group, group["verdict"] == CLASSES[1 - label])[1],
             }
         )
     return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["style"]))
@@ -275,17 +276,6 @@ def _against_others(rows: pd.DataFrame, group: pd.DataFrame, label: int) -> pd.D
 
 def _shares(rows: pd.DataFrame) -> dict[str, float]:
     return {verdict: float((rows["verdict"] == verdict).mean()) for verdict in (*CLASSES, "uncertain")}
-
-
-def _share_interval(group: pd.DataFrame, verdict: str) -> list[float]:
-    """95 % interval of a verdict's share: the wider ends of Wilson's over pictures and the bootstrap over sources.
-
-    Of two or three sources alone a bootstrap is far too sure.
-    """
-    hit = group["verdict"] == verdict
-    low, high = wilson_interval(int(hit.sum()), len(group))
-    over_sources = cast(dict, mean_with_interval(group, hit))["interval"] or [low, high]
-    return [min(low, over_sources[0]), max(high, over_sources[1])]
 
 
 def _worst(evaluation: dict) -> dict:

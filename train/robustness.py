@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from .bootstrap import auc_difference, mean_with_interval, with_interval
 from .embedder import STANDARD_VIEW
-from .metrics import CLASSES, auc_difference, mean_with_interval, roc_auc, with_interval
+from .metrics import CLASSES, roc_auc
 
 REAL_PICTURES = "real pictures"
 

@@ -7,8 +7,9 @@ from numpy.typing import NDArray
 
 from modeling import RobustClipForImageClassification
 
+from .bootstrap import with_interval
 from .feature_bank import FeatureBank
-from .metrics import CLASSES, roc_auc, with_interval
+from .metrics import CLASSES, roc_auc
 from .trainer import score_embeddings
 
 PARTS = ("image only", "text only", "same text")

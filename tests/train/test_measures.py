@@ -8,11 +8,11 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
+from train.bootstrap import bootstrap_interval, wilson_interval
 from train.calibration import calibrate
 from train.evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
 from train.metrics import (
     average_precision,
-    bootstrap_interval,
     brier_score,
     equal_error_rate,
     expected_calibration_error,
@@ -20,7 +20,6 @@ from train.metrics import (
     roc_auc,
     source_weights,
     tpr_at_fpr,
-    wilson_interval,
 )
 
 
