@@ -1,40 +1,38 @@
 """What is true about a detector on labelled pictures: one dictionary, written as evaluation.json."""
 
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from .bias_audit import audit_bias
 from .bootstrap import (
+    Statistic,
     auc_difference,
     bootstrap_interval,
     mean_with_interval,
-    share_with_interval,
     weighted_mean,
     with_interval,
+    with_intervals,
 )
 from .calibration import calibrate, verdicts
 from .files import write_json
+from .groups import measure_groups, worst_groups
 from .metrics import (
     CLASSES,
-    average_precision,
+    RANKING,
     brier_score,
-    equal_error_rate,
     expected_calibration_error,
+    ranking,
     reliability,
     roc_auc,
     source_weights,
-    tpr_at_fpr,
 )
 from .robustness import measure_robustness
-
-# Groups below are too small to be named the worst.
-WORST_GROUP_PICTURES = 10
 
 
 def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_threshold: float) -> dict:
@@ -49,7 +47,8 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         A JSON-ready dictionary. Intervals are 95 %: a bootstrap over sources; a share of one group has the wider of it
         and Wilson's over pictures; elsewhere an interval is `None` where a class has one source only. A figure that
         needs both classes is `None` where one is missing. `weighted` figures give every source of a class the same
-        weight and each class half, as the calibration does.
+        weight and each class half, as the calibration does; of the groups see `measure_groups`. From 20,000 rows on
+        intervals are of scores rounded to quantiles, see `bootstrap_interval`.
 
     Raises:
         ValueError: no rows, or scores that are not finite.
@@ -58,46 +57,43 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         raise ValueError("There is nothing to evaluate: no rows.")
     _check_finite(rows)
     rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
+    groups = measure_groups(rows)
+    return {
+        "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
+        "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(CLASSES)},
+        **with_intervals(RANKING, ranking, rows, rows["score"].to_numpy(dtype=float)),
+        **_with_sources_weighted_equally(rows),
+        "thresholds": {"real": real_threshold, "generated": generated_threshold},
+        "verdicts": _verdicts_by_class(rows),
+        **groups,
+        "worst": worst_groups(groups),
+    }
+
+
+def _with_sources_weighted_equally(rows: pd.DataFrame) -> dict:
+    """Figures in which every source of a class weighs the same, and each class half."""
     equal = source_weights(rows["label"], rows["source"])
     answered = rows["verdict"] != "uncertain"
     flagged_rightly = (rows["verdict"] == "generated") == (rows["label"] == 1)
     right = rows["verdict"] == np.where(rows["label"] == 1, "generated", "real")
+    # Name, figure, what it is of, and whether it is defined for one class.
+    asked: list[tuple[str, Statistic, pd.Series, bool]] = [
+        ("auc_sources_weighted_equally", roc_auc, rows["score"], False),
+        ("weighted_brier_score", brier_score, rows["probability"], False),
+        ("weighted_share_answered", weighted_mean, answered, True),
+        ("weighted_share_right_of_answered", weighted_mean, right.where(answered), True),
+        ("weighted_balanced_accuracy_of_flagging", weighted_mean, flagged_rightly, False),
+    ]
+    figures: dict = {}
+    for name, statistic, values, one_class in tqdm(asked, desc="figures", unit="figure", delay=1, leave=False):
+        scores = values.to_numpy(dtype=float)
+        figures[name] = with_interval(rows, statistic, equal, scores=scores, one_class=one_class)
     # It lies above the truth, and every resample above it: a bootstrap's interval would not cover the truth.
-    calibration_error = None
+    figures["weighted_expected_calibration_error"] = None
     if rows["label"].nunique() == 2:
         error = expected_calibration_error(rows["label"], rows["probability"], equal)
-        calibration_error = {"value": error, "interval": None}
-    evaluation = {
-        "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
-        "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(CLASSES)},
-        "auc": with_interval(rows, roc_auc),
-        "auc_sources_weighted_equally": with_interval(rows, roc_auc, equal),
-        "average_precision": with_interval(rows, average_precision),
-        "tpr_at_1_percent_fpr": with_interval(rows, partial(tpr_at_fpr, fpr=0.01)),
-        "tpr_at_5_percent_fpr": with_interval(rows, partial(tpr_at_fpr, fpr=0.05)),
-        "oracle_equal_error_rate": with_interval(rows, equal_error_rate),
-        "weighted_brier_score": with_interval(rows, brier_score, equal, column="probability"),
-        "weighted_expected_calibration_error": calibration_error,
-        "weighted_reliability": reliability(rows["label"], rows["probability"], equal),
-        "thresholds": {"real": real_threshold, "generated": generated_threshold},
-        "weighted_share_answered": with_interval(
-            rows.assign(value=answered), weighted_mean, equal, column="value", one_class=True
-        ),
-        "weighted_share_right_of_answered": with_interval(
-            rows.assign(value=right.where(answered)), weighted_mean, equal, column="value", one_class=True
-        ),
-        "weighted_balanced_accuracy_of_flagging": with_interval(
-            rows.assign(value=flagged_rightly),
-            weighted_mean,
-            equal,
-            column="value",
-        ),
-        "verdicts": _verdicts_by_class(rows),
-        "by_source": _by_source(rows),
-        "by_generator": _by_generator(rows),
-        "by_style": _by_style(rows),
-    }
-    return evaluation | {"worst": _worst(evaluation)}
+        figures["weighted_expected_calibration_error"] = {"value": error, "interval": None}
+    return figures | {"weighted_reliability": reliability(rows["label"], rows["probability"], equal)}
 
 
 def evaluate_views(
@@ -127,6 +123,7 @@ def evaluate_views(
     evaluation = evaluate_scores(clean, real_threshold=real_threshold, generated_threshold=generated_threshold)
     if not random.empty:
         evaluation["random_deliveries"] = {
+            "views": {name: int((random["label"] == label).sum()) for label, name in enumerate(CLASSES)},
             "auc": with_interval(random, roc_auc),
             "verdicts": _verdicts_by_class(random),
         }
@@ -208,106 +205,6 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
         by_source = float(rows.assign(hit=hit).groupby("source")["hit"].mean().mean())
         shares[verdict] = {"sources_weighted_equally": by_source} | cast(dict, mean_with_interval(rows, hit))
     return shares
-
-
-def _by_source(rows: pd.DataFrame) -> list[dict]:
-    """AUC against all of the other class, and verdict shares, of every source and class, largest first."""
-    table = []
-    for key, group in rows.groupby(["source", "label"]):
-        source, label = cast(tuple[str, int], key)
-        auc = roc_auc(*_against_others(rows, group, label)[["label", "score"]].to_numpy().T)
-        table.append(
-            {
-                "source": source,
-                "class": CLASSES[label],
-                "pictures": len(group),
-                "auc": None if np.isnan(auc) else auc,
-                **_shares(group),
-                "wrong_interval": share_with_interval(group, group["verdict"] == CLASSES[1 - label])[1],
-                "mean_probability": float(group["probability"].mean()),
-            }
-        )
-    return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["source"]))
-
-
-def _by_generator(rows: pd.DataFrame) -> list[dict]:
-    """AUC of each generator's pictures against all real ones, and the share found."""
-    table = []
-    for generator, group in rows[rows.label == 1].groupby("generator"):
-        shares = _shares(group)
-        table.append(
-            {
-                "generator": generator,
-                "pictures": len(group),
-                "sources": int(group["source"].nunique()),
-                "auc": with_interval(_against_others(rows, group, 1), roc_auc),
-                "found": shares["generated"],
-                "found_interval": share_with_interval(group, group["verdict"] == "generated")[1],
-                "called_real": shares["real"],
-                "called_real_interval": share_with_interval(group, group["verdict"] == "real")[1],
-            }
-        )
-    return sorted(table, key=lambda row: -row["pictures"])
-
-
-def _by_style(rows: pd.DataFrame) -> list[dict]:
-    """AUC against all of the other class, and verdict shares, of every style and class, largest first."""
-    table = []
-    for key, group in rows.groupby(["style", "label"]):
-        style, label = cast(tuple[str, int], key)
-        table.append(
-            {
-                "style": style,
-                "class": CLASSES[label],
-                "pictures": len(group),
-                "sources": int(group["source"].nunique()),
-                "auc": with_interval(_against_others(rows, group, label), roc_auc),
-                **_shares(group),
-                "wrong_interval": share_with_interval(group, group["verdict"] == CLASSES[1 - label])[1],
-            }
-        )
-    return sorted(table, key=lambda row: (row["class"], -row["pictures"], row["style"]))
-
-
-def _against_others(rows: pd.DataFrame, group: pd.DataFrame, label: int) -> pd.DataFrame:
-    """A group of one class with every picture of the other."""
-    return pd.concat([rows[rows["label"] != label], group])
-
-
-def _shares(rows: pd.DataFrame) -> dict[str, float]:
-    return {verdict: float((rows["verdict"] == verdict).mean()) for verdict in (*CLASSES, "uncertain")}
-
-
-def _worst(evaluation: dict) -> dict:
-    """The real source that is flagged most, the generator and the style that are missed most; `None` without any."""
-    sources, generators, styles = (
-        [row for row in evaluation[name] if row["pictures"] >= WORST_GROUP_PICTURES]
-        for name in ("by_source", "by_generator", "by_style")
-    )
-    wrong = {"real": "generated", "generated": "real"}
-    source = max((row for row in sources if row["class"] == "real"), key=lambda row: row["generated"], default=None)
-    generator = min(generators, key=lambda row: row["found"], default=None)
-    style = max(styles, key=lambda row: row[wrong[row["class"]]], default=None)
-    return {
-        "real_source": source
-        and {
-            "source": source["source"],
-            "pictures": source["pictures"],
-            "called_generated": source["generated"],
-            "interval": source["wrong_interval"],
-        },
-        "generator": generator
-        and {
-            **{name: generator[name] for name in ("generator", "pictures", "found", "called_real")},
-            "interval": generator["found_interval"],
-        },
-        "style": style
-        and {
-            **{name: style[name] for name in ("style", "class", "pictures")},
-            "wrong": style[wrong[style["class"]]],
-            "interval": style["wrong_interval"],
-        },
-    }
 
 
 def _rounded(value: Any) -> Any:

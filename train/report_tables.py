@@ -17,10 +17,25 @@ def _figure(name: str) -> tuple[str, ...]:
     return f"{name}_value", *_ends(f"{name}_interval")
 
 
-_SOURCES = ("source", "class", "pictures", "auc", *_VERDICTS, *_ends("wrong_interval"), "mean_probability")
-_GENERATORS = ("generator", "pictures", "sources", *_figure("auc"), "found", *_ends("found_interval"))
-_GENERATORS += ("called_real", *_ends("called_real_interval"))
-_STYLES = ("style", "class", "pictures", "sources", *_figure("auc"), *_VERDICTS, *_ends("wrong_interval"))
+# Columns that came later stand last, so that tables of older evaluations differ by empty cells only.
+_RANKED = ("balanced_average_precision", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr", "oracle_equal_error_rate")
+_OF_SOURCE = (*_RANKED, "balanced_accuracy_of_flagging", "brier_score")
+_ANSWERED = ("answered", *_ends("answered_interval"), "wrong_of_answered", *_ends("wrong_of_answered_interval"))
+_OF_GROUP = tuple(column for name in _OF_SOURCE for column in _figure(name))
+_MORE = ("balanced_expected_calibration_error", *_ANSWERED, "undefined")
+_SOURCES = (
+    *("source", "class", "pictures", "auc", *_VERDICTS, *_ends("wrong_interval"), "mean_probability"),
+    *(*_OF_SOURCE, *_MORE),
+)
+_GENERATORS = (
+    *("generator", "pictures", "sources", *_figure("auc"), "found", *_ends("found_interval")),
+    *("called_real", *_ends("called_real_interval"), *_OF_GROUP, *_MORE),
+)
+_STYLES = (
+    *("style", "class", "pictures", "sources", *_figure("auc"), *_VERDICTS, *_ends("wrong_interval")),
+    *(*_OF_GROUP, *_MORE),
+)
+_RELIABILITY = ("of", "name", "class", "pictures", "weight", "mean_probability", "share_generated")
 _DELIVERIES = (
     "delivery",
     *_figure("auc"),
@@ -48,6 +63,7 @@ def csv_tables(evaluation: dict, pictures: pd.DataFrame) -> dict[str, str]:
         "generators.csv": (evaluation.get("by_generator", []), _GENERATORS),
         "styles.csv": (evaluation.get("by_style", []), _STYLES),
         "deliveries.csv": (deliveries, _DELIVERIES),
+        "reliability.csv": (_reliability(evaluation), _RELIABILITY),
     }
     frames = {
         name: pd.DataFrame([_flat(row) for row in rows]).reindex(columns=list(columns))
@@ -56,9 +72,21 @@ def csv_tables(evaluation: dict, pictures: pd.DataFrame) -> dict[str, str]:
     return {name: _csv(frame) for name, frame in {**frames, "pictures.csv": pictures[PICTURE_COLUMNS]}.items()}
 
 
+def _reliability(evaluation: dict) -> list[dict]:
+    """A row a tenth: of everything with sources weighted equally, of each generator and style against the others."""
+    rows = [{"of": "all"} | tenth for tenth in evaluation.get("weighted_reliability", [])]
+    for kind in ("generator", "style"):
+        for group in evaluation.get(f"by_{kind}", []):
+            named = {"of": kind, "name": group[kind], "class": group.get("class", "generated")}
+            rows += [named | tenth for tenth in group.get("balanced_reliability") or []]
+    return rows
+
+
 def _flat(row: dict, prefix: str = "") -> dict[str, object]:
     cells: dict[str, object] = {}
     for name, value in row.items():
+        if name == "balanced_reliability":  # has a table of its own
+            continue
         if isinstance(value, dict):
             cells |= _flat(value, f"{prefix}{name}_")
         elif isinstance(value, list | tuple):

@@ -81,6 +81,42 @@ def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
     assert r"a\|b $\\foo$ \<script\>" in markdown
 
 
+def test_generators_and_styles_have_a_table_of_their_other_figures(report):
+    folder, evaluation, _ = report
+    markdown = (folder / "report.md").read_text()
+    row = next(row for row in evaluation["by_generator"] if row["generator"] == "B")
+    told = table_cells(markdown, "B |")[1]
+    assert told[1:7] == [
+        number(row["balanced_average_precision"]),
+        percent(row["tpr_at_1_percent_fpr"]),
+        percent(row["tpr_at_5_percent_fpr"]),
+        percent(row["oracle_equal_error_rate"]),
+        number(row["balanced_accuracy_of_flagging"]),
+        number(row["brier_score"]),
+    ]
+    assert told[7] == "-"  # 12 pictures: their calibration error would be mostly noise
+    assert told[8].startswith(f"{100 * row['answered']:.1f} % [")
+    assert told[9].startswith(f"{100 * row['wrong_of_answered']:.1f} % [")
+    assert len(table_cells(markdown, "photoreal, real")) == 1
+
+
+def test_random_deliveries_have_a_section(tmp_path):
+    rows = views()
+    random = rows[rows["view"] == 0].assign(view=1, delivery="random", score=lambda table: table["score"] - 0.4)
+    evaluation, pictures = evaluated(pd.concat([rows, random], ignore_index=True))
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    section = markdown.partition("## Random deliveries")[2].partition("\n## ")[0]
+    assert "24 views of real and 24 of generated pictures" in section
+    assert f"ROC AUC {number(evaluation['random_deliveries']['auc'])}, against {number(evaluation['auc'])}" in section
+    found = evaluation["random_deliveries"]["verdicts"]["generated"]
+    assert table_cells(section, "generated")[0][1:] == [percent(found[k]) for k in ("real", "uncertain", "generated")]
+    assert "Random deliveries</h2>" in (tmp_path / "report.html").read_text()
+    del evaluation["random_deliveries"]["views"]  # as evaluations were written before
+    write_report(tmp_path, evaluation, pictures)
+    assert "both classes alike. ROC AUC" in (tmp_path / "report.md").read_text()
+
+
 def test_every_row_of_a_table_has_the_cells_of_its_header(report):
     folder, _, _ = report
     width = None
@@ -141,7 +177,18 @@ def test_no_number_of_a_row_is_left_out_of_its_table(report):
         ("styles", evaluation["by_style"][0]),
         ("deliveries", hard),
     ):
+        row = {key: value for key, value in row.items() if key != "balanced_reliability"}
         assert set(pd.read_csv(folder / f"{name}.csv")) == set(leaves(row))
+    told = pd.read_csv(folder / "reliability.csv", keep_default_na=False)
+    for kind in ("generator", "style"):
+        expected = [
+            (group[kind], group.get("class", "generated"), tenth["pictures"])
+            for group in evaluation[f"by_{kind}"]
+            for tenth in group["balanced_reliability"]
+        ]
+        part = told[told["of"] == kind]
+        assert list(zip(part["name"], part["class"], part["pictures"], strict=True)) == expected
+    assert (told["of"] == "all").sum() == len(evaluation["weighted_reliability"])
 
 
 def test_tables_have_the_same_columns_without_rows_and_without_figures(report):
@@ -175,6 +222,7 @@ def test_what_was_not_measured_is_said(tmp_path):
     write_report(tmp_path, evaluation, pictures)
     markdown = (tmp_path / "report.md").read_text()
     assert "make the bank with --probe_per_source" in markdown
+    assert "make it with --views 2 or more" in markdown
     assert "The detector reads no text" in markdown
     assert not (tmp_path / "heatmap.png").exists()
 
