@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 from tqdm import tqdm
 
@@ -29,6 +28,7 @@ from .ablation_figures import HeldOut
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
 from .fit import FitArguments, new_model
+from .folds import folds_of_sources
 from .held_out import BASELINES, baseline_scores, fit_head
 from .landscape import measure_landscape
 from .losses import robust_loss
@@ -83,8 +83,7 @@ class Study:
         number = len(np.unique(self.sources))
         if not 2 <= folds <= number:
             raise ValueError(f"`folds` must be from 2 to the bank's {number} sources, got {folds}.")
-        splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=0)
-        self.splits = list(splitter.split(self.sources, self.labels, self.sources))
+        self.splits = folds_of_sources(self.labels, self.sources, folds)
         for train_rows, held_out in self.splits:
             if len(np.unique(self.labels[train_rows])) < 2:
                 raise ValueError(

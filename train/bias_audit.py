@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesClassifier
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from modeling.images import ImageError
@@ -22,6 +22,7 @@ from modeling.images import ImageError
 from .bootstrap import with_interval
 from .duplicates import find_duplicates
 from .embedder import open_record
+from .folds import folds_of_sources
 from .metrics import CLASSES, roc_auc, source_weights
 
 FOLDS = 5
@@ -146,8 +147,7 @@ def _folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
         return [], "no rule was fitted: one class is missing"
     by_class = [len(np.unique(sources[labels == label])) for label in (0, 1)]
     if (number := min(FOLDS, *by_class)) >= 2:
-        grouped = StratifiedGroupKFold(n_splits=number, shuffle=True, random_state=0)
-        folds = list(grouped.split(labels, labels, sources))
+        folds = folds_of_sources(labels, sources, number)
         if all(len(np.unique(labels[fitted])) == 2 for fitted, _ in folds):
             return folds, f"each rule is fitted on the other sources ({number} groups of sources)"
     if (number := min(FOLDS, *np.bincount(labels))) < 2:
