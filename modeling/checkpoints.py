@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
 HEAD_FILE = "head.safetensors"
 # Copied beside the weights: what was measured, what an installation must compute, the card, and how far is far.
-COMPANIONS = ("evaluation.json", "expected_scores.json", "README.md", KNOWN_DATA_FILE)
+COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", "README.md", KNOWN_DATA_FILE)
 CODE_FILES = ("configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py")
 
 

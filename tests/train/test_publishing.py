@@ -41,6 +41,7 @@ def test_everything_that_loading_needs_goes_into_one_private_commit(hub, command
         "config.json",
         "configuration_robust_clip.py",
         "evaluation.json",
+        "expected_embeddings.json",
         "expected_scores.json",
         "image_processing_robust_clip.py",
         "known_data.safetensors",
