@@ -16,6 +16,9 @@ from .sentences import sentence
 # One for each thing that happens to a picture on its way: a page's smaller compressed copy, a screenshot, a cut, and a
 # screenshot of a post that is posted again. Each is one more picture for the backbone.
 STABILITY_DELIVERIES = ("web", "screenshot", "crop_80", "reposted")
+# A large photograph is shrunk before it is delivered, but no further than this: copies on the web rarely are larger,
+# and four ways of 12 megapixels would cost as much as the backbone.
+COPY_LONG_SIDE, COPY_SHORT_SIDE = 1536, 224
 CLEAN = "clean"
 OPPOSITE = {"real": "generated", "generated": "real"}
 
@@ -74,6 +77,7 @@ def measure_stability(
     """
     if detection.verdict is None or detection.probability is None:
         raise ValueError(f"`detection` must hold an answer, got the error {detection.error!r}.")
+    picture = shrink_for_copies(picture)
     # Each delivery starts from the same seed, so that one more in the list does not move the others.
     delivered = [STANDARD_DELIVERIES[name](picture, np.random.default_rng(0)) for name in STABILITY_DELIVERIES]
     scored = detector.score_pictures(delivered, caption)
@@ -82,6 +86,12 @@ def measure_stability(
     opposite = OPPOSITE.get(detection.verdict)
     flipped = tuple(name for name, verdict in verdicts.items() if verdict == opposite)
     return Stability(probabilities, verdicts, flipped, "uncertain" if flipped else detection.verdict)
+
+
+def shrink_for_copies(picture: Image.Image) -> Image.Image:
+    """Average whole blocks of pixels of a large picture; a small one stays as it is."""
+    factor = min(max(picture.size) // COPY_LONG_SIDE, min(picture.size) // COPY_SHORT_SIDE)
+    return picture.reduce(factor) if factor > 1 else picture
 
 
 __all__ = ["STABILITY_DELIVERIES", "Stability", "measure_stability"]

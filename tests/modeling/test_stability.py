@@ -12,7 +12,7 @@ from modeling.deliveries import STANDARD_DELIVERIES
 from modeling.detector import Detection
 from modeling.images import open_image
 from modeling.sentences import LANGUAGES
-from modeling.stability import STABILITY_DELIVERIES, Stability, measure_stability
+from modeling.stability import STABILITY_DELIVERIES, Stability, measure_stability, shrink_for_copies
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -107,6 +107,19 @@ def test_a_strip_and_the_smallest_picture_can_be_delivered(tiny_detector):
     for picture in (Image.new("RGB", (32, 32), "red"), Image.new("RGB", (3000, 32), "blue")):
         stability = measure_stability(tiny_detector, picture, tiny_detector.detect(picture))
         assert len(stability.probabilities) == 1 + len(STABILITY_DELIVERIES)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((1536, 1024), (1536, 1024)),
+        ((4000, 3000), (2000, 1500)),
+        ((8000, 400), (8000, 400)),
+        ((9000, 600), (4500, 300)),
+    ],
+)
+def test_only_large_pictures_shrink_and_never_below_what_the_model_sees(size, expected):
+    assert shrink_for_copies(Image.new("RGB", size, "red")).size == expected
 
 
 def test_an_error_has_no_stability(tiny_detector):
