@@ -91,8 +91,8 @@ def feature_ablation(detector: Detector, pixel_values: Tensor, block: int) -> Te
 
 
 METHODS: dict[str, Callable[[Detector, Tensor], Tensor]] = {
-    "IntegratedGradients, block 6, 2 steps (chosen)": lambda d, x: integrated_gradients(d, x, 6, 2),
-    "IntegratedGradients, block 8, 3 steps": lambda d, x: integrated_gradients(d, x, 8, 3),
+    "IntegratedGradients, block 6, 2 steps": lambda d, x: integrated_gradients(d, x, 6, 2),
+    "IntegratedGradients, block 8, 3 steps (chosen)": lambda d, x: integrated_gradients(d, x, 8, 3),
     "IntegratedGradients, block 10, 6 steps": lambda d, x: integrated_gradients(d, x, 10, 6),
     "InputXGradient, block 6": lambda d, x: input_x_gradient(d, x, 6),
     "LayerGradCam, block 10": lambda d, x: grad_cam(d, x, 10),
