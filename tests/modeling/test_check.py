@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import dataclasses
 import json
 import zipfile
 
@@ -11,7 +12,7 @@ from PIL import Image
 from torch.ao.quantization import quantize_dynamic
 
 from modeling import check
-from modeling.check import EXAMPLES, compare, embed_examples, example_files, likely_reason
+from modeling.check import compare, embed_examples, example_files, likely_reason
 from modeling.checkpoints import cache_folder
 from modeling.default_backbone import KNOWN_EMBEDDING, WHEEL, WHEEL_MEMBER
 from modeling.detector import Detector
@@ -29,8 +30,12 @@ def replaced(owner, name, value):
         setattr(owner, name, before)
 
 
-def test_this_installation_is_right(detector):
-    compared = compare(detector)
+@pytest.fixture(scope="module")
+def compared(detector):
+    return compare(detector)
+
+
+def test_this_installation_is_right(compared):
     assert [picture.name for picture in compared] == [path.name for path in example_files()]
     assert len(compared) == 5
     assert all(picture.is_right for picture in compared)
@@ -112,15 +117,16 @@ def test_another_head_is_told_from_another_backbone(detector):
     with replaced(detector.model, "head", head):
         compared = compare(detector)
     assert "the head or its settings are of another checkpoint" in likely_reason(compared)
-    with torch.no_grad():
-        next(head.parameters()).fill_(float("nan"))
-    with replaced(detector.model, "head", head):
-        compared = compare(detector)
-    assert all(picture.difference == float("inf") for picture in compared)
-    assert "not finite" in likely_reason(compared)
 
 
-def test_the_command_prints_every_picture_and_its_verdict(detector, monkeypatch, capsys):
+def test_what_is_not_finite_is_said_first(compared):
+    broken = [dataclasses.replace(compared[0], score=float("nan")), *compared[1:]]
+    assert broken[0].difference == float("inf")
+    assert "not finite" in likely_reason(broken)
+    assert "not finite" in likely_reason([dataclasses.replace(compared[0], cosine=float("nan"))])
+
+
+def test_the_command_prints_every_picture_and_its_verdict(detector, compared, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["modeling.check"])
     monkeypatch.setattr(Detector, "from_pretrained", classmethod(lambda cls: detector))
     assert check.main() == 0
@@ -128,7 +134,9 @@ def test_the_command_prints_every_picture_and_its_verdict(detector, monkeypatch,
     assert len(lines) == 6
     assert lines[0].startswith("china.jpg: score -3.940")
     assert lines[-1].endswith("OK")
-    monkeypatch.setattr(check, "TOLERANCE", -1.0)  # nothing is right then
+    far = [dataclasses.replace(picture, cosine=0.52) for picture in compared]
+    monkeypatch.setattr(check, "compare", lambda _: far)
     assert check.main() == 1
-    assert capsys.readouterr().out.splitlines()[-1].endswith("WRONG")
-    assert (EXAMPLES / "china.jpg").is_file()
+    lines = capsys.readouterr().out.splitlines()
+    assert "cosine 0.52 to 0.52" in lines[-2]
+    assert lines[-1].endswith("WRONG")
