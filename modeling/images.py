@@ -13,7 +13,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
@@ -26,6 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from .image_processing_robust_clip import to_rgb
+from .sentences import sentence
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50 * 2**20
@@ -82,7 +83,26 @@ READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
 
 
 class ImageError(ValueError):
-    """A picture cannot be used. The message is for the person who gave it."""
+    """A picture cannot be used. The message, in English, is for the person who gave it.
+
+    Args:
+        message: what is wrong and what to do.
+        code: of the message in the topic "image" of `modeling.sentences`; "" for one that stands nowhere else.
+        values: what the sentence's fields stand for.
+    """
+
+    def __init__(self, message: str, code: str = "", **values: Any) -> None:
+        super().__init__(message)
+        self.code, self.values = code, values
+
+    @classmethod
+    def of(cls, code: str, **values: Any) -> "ImageError":
+        """The error with the sentence of a code."""
+        return cls(sentence("image", code, **values), code, **values)
+
+    def sentence(self, language: str = "en") -> str:
+        """The message in one of `modeling.sentences.LANGUAGES`."""
+        return sentence("image", self.code, language, **self.values) if self.code else str(self)
 
 
 def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> Image.Image:
@@ -121,15 +141,6 @@ def read_header(source: str | os.PathLike | bytes | IO[bytes]) -> ImageFile.Imag
     return image
 
 
-_TOO_MANY_PIXELS = (
-    f"This picture has too many pixels: at most {MAX_PIXELS // 10**6} megapixels. Please make it smaller."
-)
-_TOO_LARGE = f"This file is too large: at most {MAX_BYTES // 2**20} MB."
-_DAMAGED = (
-    "This file is damaged or incomplete, so the picture cannot be read. Please try to save or download it again."
-)
-
-
 def read_bytes(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
     """All bytes of a local file, of bytes or of a binary file object, never more than 50 MB.
 
@@ -141,17 +152,17 @@ def read_bytes(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
         data = bytes(source)
     elif isinstance(source, str | os.PathLike):
         if re.match(r"[a-z][a-z0-9+.-]*://|data:", str(source), re.IGNORECASE):
-            raise ImageError("This is a web address, not a file. Please download the picture first.")
+            raise ImageError.of("web_address")
         path = Path(source)
         try:
             if path.is_dir():
-                raise ImageError("This is a folder, not a picture.")
+                raise ImageError.of("folder")
             if not path.is_file():  # nothing there, or a device or pipe that could keep us waiting for ever
-                raise ImageError("This file does not exist.")
+                raise ImageError.of("missing")
             with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except OSError as error:
-            raise ImageError("This file cannot be opened for reading.") from error
+            raise ImageError.of("closed") from error
     elif hasattr(source, "read"):
         if source.seekable():
             source.seek(0)
@@ -161,9 +172,9 @@ def read_bytes(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
     else:
         raise TypeError(f"`source` must be a path, bytes, a binary file or a PIL image, got {type(source).__name__}.")
     if not data:
-        raise ImageError("This file is empty.")
+        raise ImageError.of("empty")
     if len(data) > MAX_BYTES:
-        raise ImageError(_TOO_LARGE)
+        raise ImageError.of("too_large", megabytes=MAX_BYTES // 2**20)
     return data
 
 
@@ -171,33 +182,30 @@ def _parse_header(data: bytes) -> ImageFile.ImageFile:
     """Let the reader that the first bytes name parse the header."""
     reader = next((reader for signature, reader in READERS if signature.match(data)), None)
     if reader is None or HEIC.match(data):
-        raise ImageError(_why_unreadable(data))
+        raise ImageError.of(_why_unreadable(data))
     if reader is TiffImageFile and _fields_overlap(data):
-        raise ImageError(_DAMAGED)
+        raise ImageError.of("damaged")
     try:
         return reader(io.BytesIO(data), "")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(_TOO_MANY_PIXELS) from error
+        raise ImageError.of("too_many_pixels", megapixels=MAX_PIXELS // 10**6) from error
     except DAMAGE as error:
-        raise ImageError(_DAMAGED) from error
+        raise ImageError.of("damaged") from error
 
 
 def _check_size(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(_TOO_MANY_PIXELS)
+        raise ImageError.of("too_many_pixels", megapixels=MAX_PIXELS // 10**6)
     if min(width, height) < MIN_SIDE:
-        raise ImageError(
-            f"This picture is too small to judge ({width} x {height} pixels): "
-            f"each side needs at least {MIN_SIDE} pixels."
-        )
+        raise ImageError.of("too_small", width=width, height=height, side=MIN_SIDE)
 
 
 def _decode(image: Image.Image) -> Image.Image:
     try:
         image.load()
     except DAMAGE as error:
-        raise ImageError(_DAMAGED) from error
+        raise ImageError.of("damaged") from error
     _drop_overlapping_exif(image.info)
     return to_rgb(image)
 
@@ -245,15 +253,13 @@ def _fields_overlap(data: bytes) -> bool:
 
 
 def _why_unreadable(data: bytes) -> str:
-    """A sentence for data in which no reader recognised a picture."""
+    """The code for data in which no reader recognised a picture."""
     start = data[:512].lstrip()
     if HEIC.match(data):
-        return "HEIC pictures cannot be read here. Please save the picture as JPEG or PNG first."
+        return "heic"
     if b"<svg" in data[:4096].lower():
-        return "This is an SVG drawing, not a photograph. Please use a JPEG, PNG or WebP picture."
-    if start[:5].lower() in (b"<html", b"<!doc"):
-        return "This file is a web page, not a picture. Please save the picture itself."
-    return "This file is not a picture that can be read. Please use JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF."
+        return "svg"
+    return "web_page" if start[:5].lower() in (b"<html", b"<!doc") else "unknown"
 
 
 __all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "ImageError", "open_image", "read_bytes", "read_header"]

@@ -73,7 +73,7 @@ def judge(
         entries: from `expand`.
         batch_size: files between two results, and pictures a forward pass.
         seconds: when they have passed no further batch is started; the rest is listed as not judged.
-        language: of that reason.
+        language: of that reason, and of a picture's error.
 
     Yields:
         The rows of one batch, in order. A picture that comes twice is judged once.
@@ -85,7 +85,7 @@ def judge(
             reason = Detection(error=sentence("batch", "time_over", language), model=detector.name)
             yield [Row(entry.name, reason) for entry in entries[start:]]
             return
-        yield _judge_batch(detector, entries[start : start + batch_size], known)
+        yield _judge_batch(detector, entries[start : start + batch_size], known, language)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class _Opened:
     thumbnail: bytes
 
 
-def _judge_batch(detector: Detector, entries: Sequence[Entry], known: dict[str, Row]) -> list[Row]:
+def _judge_batch(detector: Detector, entries: Sequence[Entry], known: dict[str, Row], language: str) -> list[Row]:
     """The rows of one batch; `known` maps the SHA-256 of all pictures so far to their row and is added to."""
     fresh: dict[str, _Opened] = {}
     outcomes: list[str | Detection] = []  # the picture's SHA-256, or its error
@@ -109,7 +109,7 @@ def _judge_batch(detector: Detector, entries: Sequence[Entry], known: dict[str, 
             if sha256 not in known and sha256 not in fresh:
                 fresh[sha256] = _open(detector, data)
         except ImageError as error:
-            outcomes.append(Detection(error=str(error), model=detector.name))
+            outcomes.append(Detection(error=error.sentence(language), model=detector.name))
         else:
             outcomes.append(sha256)
     if fresh:

@@ -181,7 +181,7 @@ def _examinations(detector: Detector, image: dict | None, caption: str, language
     try:
         yield from examine(detector, path, (caption or "").strip() or None)
     except ImageError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+        raise gr.Error(error.sentence(language), print_exception=False) from error
     except Exception as error:
         logger.exception("No answer for a picture")
         raise gr.Error(sentence("page", "failed", language), print_exception=False) from error

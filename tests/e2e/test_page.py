@@ -137,15 +137,16 @@ def test_a_files_text_is_never_taken_for_html(open_page, check, tmp_path):
     assert page.evaluate("window.hurt") is None
 
 
-def test_a_bad_file_gets_a_sentence(open_page, tmp_path):
+@pytest.mark.parametrize(("locale", "language"), [("en-US", "en"), ("es-ES", "es")])
+def test_a_bad_file_gets_a_sentence(open_page, tmp_path, locale, language):
     bad = tmp_path / "bad.jpg"
     bad.write_bytes(PHOTOGRAPH.read_bytes()[:20_000])
-    page = open_page()
+    page = open_page(locale=locale)
     page.set_input_files("#picture input[type=file]", bad)
     page.wait_for_timeout(1500)
     page.click("#check")
     page.wait_for_selector(".toast-body", timeout=30_000)
-    assert "damaged or incomplete" in page.inner_text(".toast-body")
+    assert sentence("image", "damaged", language) in page.inner_text(".toast-body")
     assert "Traceback" not in page.inner_text("body")
 
 

@@ -344,3 +344,11 @@ def test_metadata_that_lies_over_itself_costs_no_memory(kind, data, readable):
         assert tracemalloc.get_traced_memory()[1] < 8_000_000, kind
     finally:
         tracemalloc.stop()
+
+
+def test_an_error_speaks_other_languages():
+    with pytest.raises(ImageError) as error:
+        open_image(Image.new("RGB", (31, 500)))
+    assert error.value.sentence("es").startswith("Esta imagen es demasiado pequeña para juzgarla (31 x 500 píxeles)")
+    assert str(error.value) == error.value.sentence()
+    assert ImageError("Anything else.").sentence("zh") == "Anything else."
