@@ -27,7 +27,7 @@ def commits(hub, name=NAME):
 def test_everything_that_loading_needs_goes_into_one_private_commit(hub, command, folder):
     for name in ("training_args.bin", "optimizer.pt", "pytorch_model.bin", "rng_state.pth", "scores.pkl"):
         torch.save({}, folder / name)
-    for name in ("known_data.safetensors", "evaluation.json", "expected_scores.json"):
+    for name in ("known_data.safetensors", "evaluation.json", "expected_embeddings.json", "expected_scores.json"):
         (folder / name).write_bytes(b"{}")
     (folder / "trainer_state.json").write_text("{}")
     (folder / "checkpoint-1").mkdir()
