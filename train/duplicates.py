@@ -47,6 +47,19 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
     }
 
 
+def without_record_ids(evaluation: dict) -> dict:
+    """An evaluation or audit whose duplicates are counted, not named: identifiers may be people's file names.
+
+    evaluation.json is published with a checkpoint; duplicates.csv, which names them, stays with the report.
+    """
+    if not (audit := evaluation.get("bias_audit")):
+        return evaluation
+    found = {name: value for name, value in audit["duplicates"].items() if name != "examples"}
+    if found["in_training"] is not None:
+        found["in_training"] = {"pictures": found["in_training"]["pictures"]}
+    return evaluation | {"bias_audit": audit | {"duplicates": found}}
+
+
 def _limit(pictures: pd.DataFrame, others: pd.DataFrame) -> int:
     return LIMIT if len(pictures) * len(others) <= MOST_COMPARISONS else 0
 
@@ -123,4 +136,4 @@ def _hashes(hashes: pd.Series) -> NDArray[np.uint64]:
     return np.frombuffer(joined, dtype=np.uint64).reshape(len(hashes), BITS // 64)
 
 
-__all__ = ["find_duplicates"]
+__all__ = ["find_duplicates", "without_record_ids"]

@@ -20,6 +20,7 @@ from .bootstrap import (
     with_intervals,
 )
 from .calibration import calibrate, verdicts
+from .duplicates import without_record_ids
 from .files import write_json
 from .groups import measure_groups, worst_groups
 from .metrics import (
@@ -135,8 +136,8 @@ def evaluate_views(
 
 
 def write_evaluation(folder: str | os.PathLike, evaluation: dict) -> None:
-    """Write evaluation.json into a folder, floats rounded to six digits after the point."""
-    write_json(Path(folder) / "evaluation.json", _rounded(evaluation))
+    """Write evaluation.json into a folder: floats rounded to six digits after the point, no picture named."""
+    write_json(Path(folder) / "evaluation.json", _rounded(without_record_ids(evaluation)))
 
 
 def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:

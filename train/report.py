@@ -6,12 +6,13 @@ from pathlib import Path
 import pandas as pd
 
 from .bias_audit import audit_finding
+from .duplicates import without_record_ids
 from .files import staged, write_json, write_text
 from .markdown import cell, number, percent, share, table
 from .report_groups import groups_section, told_share
 from .report_page import html_page
 from .report_plots import write_plots
-from .report_tables import PICTURE_COLUMNS, csv_tables
+from .report_tables import PICTURE_COLUMNS, csv_tables, duplicates_csv
 
 _CODECS = ("jpeg_", "webp_", "resize_")
 _WRONG = {"real": "generated", "generated": "real"}
@@ -47,11 +48,12 @@ def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None
 
 
 def write_audit(folder: Path, audit: dict) -> None:
-    """Write audit.json and audit.md of a data set without a detector."""
+    """Write audit.json, audit.md and duplicates.csv of a data set without a detector."""
     found = {"bias_audit": audit}
     listed = [f"- {cell(entry['record_id'])}: {cell(entry['error'])}" for entry in audit["unreadable"]]
     sections = [_bias(found), _duplicates(found), f"{len(listed)} pictures could not be read.", "\n".join(listed)]
-    write_json(folder / "audit.json", audit)
+    write_json(folder / "audit.json", without_record_ids(found)["bias_audit"])
+    write_text(folder / "duplicates.csv", duplicates_csv(found))
     write_text(folder / "audit.md", "\n\n".join(sections).removeprefix("#").strip() + "\n")
 
 
@@ -282,9 +284,8 @@ def _duplicates(evaluation: dict) -> str:
     ]
     if found["in_training"] is not None:
         lines.append(f"**{found['in_training']['pictures']} pictures are also in the training data.**")
-    examples = [*found["examples"], *(found["in_training"] or {}).get("examples", [])]
-    if examples:
-        lines.append(table(("picture", "and", "bits apart"), examples))
+    if found["pairs"] or (found["in_training"] or {}).get("pictures"):
+        lines.append("The nearest are named in duplicates.csv.")
     return "\n\n".join(lines)
 
 

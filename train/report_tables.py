@@ -69,7 +69,19 @@ def csv_tables(evaluation: dict, pictures: pd.DataFrame) -> dict[str, str]:
         name: pd.DataFrame([_flat(row) for row in rows]).reindex(columns=list(columns))
         for name, (rows, columns) in tables.items()
     }
-    return {name: _csv(frame) for name, frame in {**frames, "pictures.csv": pictures[PICTURE_COLUMNS]}.items()}
+    texts = {name: _csv(frame) for name, frame in {**frames, "pictures.csv": pictures[PICTURE_COLUMNS]}.items()}
+    return texts | {"duplicates.csv": duplicates_csv(evaluation)}
+
+
+def duplicates_csv(evaluation: dict) -> str:
+    """The nearest pairs of pictures, within the data and with the training; the only place that names them."""
+    found = (evaluation.get("bias_audit") or {}).get("duplicates") or {}
+    pairs = [
+        (where, *pair)
+        for where, part in (("these pictures", found), ("the training", found.get("in_training") or {}))
+        for pair in part.get("examples", [])
+    ]
+    return _csv(pd.DataFrame(pairs, columns=["other_of", "record_id", "other_record_id", "bits_apart"]))
 
 
 def _reliability(evaluation: dict) -> list[dict]:
@@ -102,4 +114,4 @@ def _csv(frame: pd.DataFrame) -> str:
     return buffer.getvalue()
 
 
-__all__ = ["PICTURE_COLUMNS", "csv_tables"]
+__all__ = ["PICTURE_COLUMNS", "csv_tables", "duplicates_csv"]

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from train.evaluation import evaluate_views
+from train.evaluation import evaluate_views, write_evaluation
 from train.markdown import cell, number, percent, table
 from train.report import PICTURE_COLUMNS, write_report
 from train.report_page import html_page
@@ -297,7 +297,28 @@ def test_text_and_leaks_are_told(tmp_path):
     assert "| text only | 0.988 (no interval) |" in markdown
     assert "**It leaks.**" in markdown
     assert "3 pictures are also in the training data" in markdown
-    assert "| p0 | t0 | 1 |" in markdown
+    assert "named in duplicates.csv" in markdown
+    told = (tmp_path / "duplicates.csv").read_text()
+    assert told == "other_of,record_id,other_record_id,bits_apart\nthe training,p0,t0,1\n"
+
+
+def test_no_picture_is_named_but_in_the_tables(tmp_path):
+    """evaluation.json is published, the page is sent on: names of files may be private."""
+    rows = views()
+    rows["record_id"] = "private-" + rows["record_id"]
+    rows["perceptual_hash"] = rows["perceptual_hash"].iloc[0]
+    evaluation, pictures = evaluated(rows)
+    evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 1, "examples": [["private-p0", "t0", 1]]}
+    write_evaluation(tmp_path, evaluation)
+    write_report(tmp_path, evaluation, pictures)
+    naming = {path.name for path in tmp_path.iterdir() if b"private-p" in path.read_bytes()}
+    assert naming == {"duplicates.csv", "pictures.csv"}
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["bias_audit"]["duplicates"]["pairs"] == 47
+    assert written["bias_audit"]["duplicates"]["in_training"] == {"pictures": 1}
+    assert len(pd.read_csv(tmp_path / "duplicates.csv")) == 21
+    write_report(tmp_path / "again", written, pictures)  # from what was written, without names
+    assert pd.read_csv(tmp_path / "again" / "duplicates.csv").empty
 
 
 def test_many_sources_are_drawn_up_to_a_limit(tmp_path):
