@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from modeling.checkpoints import ROOT
 from modeling.deliveries import STANDARD_DELIVERIES
 from modeling.images import ImageError, open_image
-from train.bias_audit import audit_bias
+from train.bias_audit import _at_most, audit_bias
 from train.duplicates import LIMIT, find_duplicates
 from train.file_facts import HASH_SIDE, file_facts
 
@@ -179,6 +179,16 @@ def test_duplicates_across_sources_classes_and_the_training_set_are_counted():
     assert found["examples"] == [["p0", "p4", 0], ["p8", "p9", 3]]
     assert found["in_training"] == {"pictures": 3, "examples": [["p8", "t8", 0], ["p20", "t20", 0], ["p9", "t8", 3]]}
     assert find_duplicates(frame)["in_training"] is None
+
+
+def test_a_rule_is_fitted_on_a_part_of_very_many_pictures(monkeypatch):
+    frame = pictures(width=lambda rows: np.where(rows.label == 1, 1280, 640))
+    whole = audit_bias(frame)
+    monkeypatch.setattr("train.bias_audit.MOST_FITTED", 60)  # of the 64 or fewer of a class outside each fold
+    assert rule(audit_bias(frame), "size") == rule(whole, "size")
+    assert len(_at_most(np.arange(160), frame["label"].to_numpy())) == 120
+    rows = np.arange(100)
+    assert _at_most(rows, frame["label"].to_numpy()) is rows
 
 
 def test_a_perfect_leak_is_caught_in_a_dozen_pictures():
