@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from modeling import RobustClipForImageClassification
 from .ablation_figures import HeldOut
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
+from .files import replacing
 from .fit import FitArguments, new_model
 from .folds import folds_of_sources
 from .held_out import BASELINES, baseline_scores, fit_head
@@ -113,9 +113,8 @@ class Study:
         self.folder.mkdir(parents=True, exist_ok=True)
         for path, (case, seed, fold) in tqdm(pending.items(), desc="fits", unit="fit"):
             tensors = self._fit_baseline(case, seed, fold) if case.baseline else self._fit_head(case, seed, fold)
-            temporary = path.with_suffix(".partial")
-            save_file(tensors, temporary)
-            os.replace(temporary, path)
+            with replacing(path) as temporary:
+                save_file(tensors, temporary)
 
     def scores(self, case: Case, seeds: Sequence[int]) -> NDArray:
         """(N, S) scores of the held-out pictures, in the order of `rows`; a column a seed."""

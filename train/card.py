@@ -18,7 +18,7 @@ from modeling import RobustClipConfig
 
 from .bias_audit import audit_finding
 from .files import write_text
-from .markdown import cell, number, percent, share
+from .markdown import cell, number, percent, share, table
 
 BEGIN, END = "<!-- figures: python -m train card -->", "<!-- end of figures -->"
 DEFAULT = "checkpoints/default"
@@ -203,12 +203,12 @@ def _check_is_from_fit(evaluation: dict) -> None:
         raise ValueError("The evaluation must be one that `fit` wrote: it has no held-out figures.")
 
 
-def _replaced(path: Path, table: str) -> str:
+def _replaced(path: Path, figures: str) -> str:
     before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise ValueError(f"{path} must hold the marks {BEGIN} and {END}, between which the figures are written.")
-    return f"{before}{BEGIN}\n{table}{END}{after}"
+    return f"{before}{BEGIN}\n{figures}{END}{after}"
 
 
 def figures_table(evaluation: dict) -> str:
@@ -249,16 +249,13 @@ def figures_table(evaluation: dict) -> str:
     if evaluation.get("random_deliveries"):
         rows.append(("ROC AUC on randomly delivered views", [number(evaluation["random_deliveries"][auc])]))
     pictures, sources = evaluation["pictures"], evaluation["sources"]
-    lines = [
+    told = (
         f"Protocol: {evaluation['protocol']}; verdicts by thresholds that the other sources gave. "
         f"{pictures['real']:,} real pictures of {sources['real']} sources, {pictures['generated']:,} generated ones "
-        f"of {sources['generated']}.",
-        "",
-        "| figure | value and 95 % interval |",
-        "|---|---|",
-        *(f"| {name} | {'; '.join(values)} |" for name, values in rows),
-    ]
-    return "\n".join(lines) + "\n"
+        f"of {sources['generated']}."
+    )
+    figures = table(("figure", "value and 95 % interval"), [(name, "; ".join(values)) for name, values in rows])
+    return f"{told}\n\n{figures}\n"
 
 
 def _yaml(settings: dict) -> str:

@@ -21,9 +21,7 @@ from .feature_bank import (
     INFO_FILE,
     FeatureBank,
     build_feature_bank,
-    processor_settings,
     state_fingerprint,
-    weights_fingerprint,
 )
 from .made_by import made_by
 from .report import write_report
@@ -109,16 +107,7 @@ def evaluate_checkpoint(
     """
     checkpoint = resolve_checkpoint(checkpoint)
     model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
-    if weights_fingerprint(model.backbone) != bank.info["backbone_sha256"]:
-        raise ValueError(
-            f"The bank was made with another backbone ({bank.info['backbone']}) than the checkpoint's "
-            f"({model.config.backbone_name}): make a bank with the checkpoint's."
-        )
-    if (settings := processor_settings(load_processor(checkpoint))) != bank.info["processor"]:
-        raise ValueError(
-            f"The bank's pictures were prepared with {bank.info['processor']}, the checkpoint's are with {settings}: "
-            "make a bank with the checkpoint's."
-        )
+    bank.check_made_by(model.backbone, load_processor(checkpoint))
     config = model.config
     thresholds = {"real_threshold": config.real_threshold, "generated_threshold": config.generated_threshold}
     calibration = Calibration(config.calibration_scale, config.calibration_bias, **thresholds)

@@ -70,6 +70,20 @@ class FeatureBank:
         text = None if self.text_embeds is None else self.text_embeds[kept]
         return FeatureBank(self.rows[mask].reset_index(drop=True), self.image_embeds[kept], text, self.info)
 
+    def check_made_by(self, backbone: RobustClipModel, processor: RobustClipImageProcessor) -> None:
+        """The embeddings must be those that this backbone and processor give, or a head would be fed with others.
+
+        Raises:
+            ValueError: with what differs.
+        """
+        given = {"backbone_sha256": weights_fingerprint(backbone), "processor": processor_settings(processor)}
+        for name, value in given.items():
+            if value != self.info[name]:
+                raise ValueError(
+                    f"The bank was made with another backbone or processor: {name} of {self.info['backbone']} is "
+                    f"{self.info[name]}, here it is {value}. Make a bank with what is used here."
+                )
+
     @classmethod
     def load(cls, folder: str | os.PathLike) -> "FeatureBank":
         """Read a finished bank.

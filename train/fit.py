@@ -24,7 +24,7 @@ from .calibration import Calibration, calibrate
 from .card import read_notes, write_card
 from .distributed import world_size
 from .evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
-from .feature_bank import FeatureBank, processor_settings, weights_fingerprint
+from .feature_bank import FeatureBank
 from .files import staged
 from .held_out import BASELINES, fit_head, held_out_scores, join_sources, split_by_source
 from .known_data import known_data_of
@@ -97,7 +97,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
         logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)
     fold = split_by_source(bank, arguments.folds)
     model = new_model(bank, arguments)
-    _check_backbone(bank, model)
+    bank.check_made_by(model.backbone, load_processor(_backbone_folder(bank)))
     provenance = _provenance(bank, arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
@@ -165,24 +165,6 @@ def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageC
         head_width=arguments.head_width,
         head_dropout=arguments.head_dropout,
     )
-
-
-def _check_backbone(bank: FeatureBank, model: RobustClipForImageClassification) -> None:
-    """What is loaded now must be what made the bank, or the head would be served with other embeddings.
-
-    Raises:
-        ValueError: with what differs.
-    """
-    found = {
-        "backbone_sha256": weights_fingerprint(model.backbone),
-        "processor": processor_settings(load_processor(_backbone_folder(bank))),
-    }
-    for name, value in found.items():
-        if value != bank.info[name]:
-            raise ValueError(
-                f"The bank was made by backbone {bank.info['backbone']} with {name} {bank.info[name]}, which is now "
-                f"{value}: make the bank again."
-            )
 
 
 def _backbone_folder(bank: FeatureBank) -> str:

@@ -22,6 +22,7 @@ from modeling import RobustClipForImageClassification
 from .arguments import RobustTrainingArguments
 from .distributed import first_decides, world_size
 from .feature_bank import FeatureBank
+from .files import replacing
 from .metrics import source_weights
 from .text_leak import scores_by_input
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
@@ -120,9 +121,8 @@ def held_out_scores(
         else:
             found = _fold_scores(model, bank, train_rows, held_out, training)
             if PartialState().is_main_process:
-                unfinished.mkdir(parents=True, exist_ok=True)
-                save_file(found, path.with_suffix(".partial"))
-                path.with_suffix(".partial").replace(path)
+                with replacing(path) as temporary:
+                    save_file(found, temporary)
         for name, values in found.items():
             scores.setdefault(name, np.full(len(bank), np.nan))[held_out] = values
     return scores

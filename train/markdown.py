@@ -40,10 +40,13 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+_FIGURE = r"[-+.,\d %]*(\[[-.,\d ]+\])?"
+
+
 def _plain(value: object) -> str:
-    """Intervals keep their brackets: nothing follows them that would make a link."""
+    """Intervals, also several after semicolons, keep their brackets: nothing follows them that would make a link."""
     text = str(value)
-    return text if re.fullmatch(r"[-+.,\d %]*(\[[-.,\d ]+\])?", text) else cell(text)
+    return text if re.fullmatch(f"{_FIGURE}(; {_FIGURE})*", text) else cell(text)
 
 
 __all__ = ["UNDEFINED", "cell", "interval", "number", "percent", "share", "table"]

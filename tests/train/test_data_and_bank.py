@@ -75,12 +75,12 @@ def test_a_shard_without_a_readable_picture_is_left_out(parquet, backbone, tmp_p
 def test_a_bank_whose_backbone_or_processor_has_changed_is_refused(bank, backbone, tmp_path):
     settings = arguments(tmp_path / "out", max_steps=1)
     RobustClipImageProcessor(size=32, image_mean=[0.5, 0.5, 0.5]).save_pretrained(backbone)
-    with pytest.raises(ValueError, match="with processor"):
+    with pytest.raises(ValueError, match="another backbone or processor: processor of"):
         fit(FitArguments(bank=str(tmp_path / "bank")), settings)
     RobustClipImageProcessor(size=32).save_pretrained(backbone)
     torch.manual_seed(1)
     CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(backbone)
-    with pytest.raises(ValueError, match="with backbone_sha256"):
+    with pytest.raises(ValueError, match="another backbone or processor: backbone_sha256 of"):
         fit(FitArguments(bank=str(tmp_path / "bank")), settings)
 
 
@@ -164,7 +164,15 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path
     assert report["pictures"] == {"real": 12, "generated": 11}
 
 
-def test_evaluation_refuses_a_bank_of_another_backbone(bank, tmp_path, tiny_config):
-    RobustClipForImageClassification(tiny_config(text=False)).save_pretrained(tmp_path / "other")
-    with pytest.raises(ValueError, match="another backbone"):
+@pytest.mark.parametrize("differs", ["backbone_sha256", "processor"])
+def test_evaluation_refuses_a_bank_of_another_backbone_or_processor(bank, backbone, tmp_path, tiny_config, differs):
+    size = 32 if differs == "backbone_sha256" else 64
+    model = (
+        RobustClipForImageClassification(tiny_config(text=False))
+        if differs == "backbone_sha256"
+        else RobustClipForImageClassification.from_backbone(str(backbone))
+    )
+    model.save_pretrained(tmp_path / "other")
+    RobustClipImageProcessor(size=size).save_pretrained(tmp_path / "other")
+    with pytest.raises(ValueError, match=f"another backbone or processor: {differs} of"):
         evaluate_checkpoint(tmp_path / "other", bank)
