@@ -179,10 +179,9 @@ def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder,
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}
             return tools, await session.call_tool("detect", {"image": picture, "caption": ""})
 
-    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder), MCP_SERVER="1") as app:
-        # In a thread of its own: a browser that other tests share keeps an event loop in this one.
-        with ThreadPoolExecutor(1) as thread:
-            tools, result = thread.submit(asyncio.run, use(app)).result()
+    # In a thread of its own: a browser that other tests share keeps an event loop in this one.
+    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder), MCP_SERVER="1") as app, ThreadPoolExecutor(1) as thread:
+        tools, result = thread.submit(asyncio.run, use(app)).result()
     assert set(tools) == {"detect", "detect_many"}
     assert "photograph or was generated" in tools["detect"].description
     assert not result.isError, result
