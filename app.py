@@ -18,8 +18,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from modeling.checkpoints import optional_file, resolve_checkpoint
+from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detector
+from modeling.hub import optional_file
 from space.language import interface_texts
 from space.page import build_page
 from space.theme import ICON, STYLE, page_theme

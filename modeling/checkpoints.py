@@ -15,7 +15,6 @@ from pathlib import Path
 
 from filelock import FileLock
 from safetensors.torch import load_file
-from transformers.utils import cached_file
 
 from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from .default_backbone import ROOT, WHEEL_SHA256, CheckpointError, load_default_tower
@@ -89,23 +88,6 @@ def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
     return RobustClipImageProcessor.from_pretrained(str(checkpoint))
 
 
-def optional_file(checkpoint: str | os.PathLike, name: str) -> Path | None:
-    """A document beside a checkpoint's weights, such as its card; `None` where there is none.
-
-    Args:
-        checkpoint: what `resolve_checkpoint` returned: a folder, or a Hub id (the file is fetched once).
-        name: the file's name.
-    """
-    found = cached_file(
-        str(checkpoint),
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    return Path(found) if found else None
-
-
 def _fingerprint() -> str:
     """Sixteen hex digits over everything that the default checkpoint is made of."""
     digest = hashlib.sha256(WHEEL_SHA256.encode())
@@ -169,6 +151,5 @@ __all__ = [
     "default_backbone",
     "default_checkpoint",
     "load_processor",
-    "optional_file",
     "resolve_checkpoint",
 ]

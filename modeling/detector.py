@@ -21,7 +21,7 @@ from transformers import AutoTokenizer
 from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .checkpoints import load_processor, resolve_checkpoint
 from .hub import hub_errors
-from .images import MAX_BYTES, ImageError, open_image
+from .images import ImageError, open_image, read_bytes
 from .known_data import KnownData
 
 MAX_TOKENS = 77  # CLIP's context length
@@ -324,13 +324,8 @@ def tokenize_captions(tokenizer: Any, captions: Sequence[str | None]) -> dict[st
 
 
 def _read(image: Source) -> bytes | Image.Image:
-    """The file's bytes, so that what is hashed is what is judged; errors are left to `open_image`."""
-    if isinstance(image, str | os.PathLike) and Path(image).is_file():
-        with Path(image).open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    if isinstance(image, str | os.PathLike):
-        open_image(image)  # no such file: raises with the reason
-    return image  # type: ignore[return-value]
+    """The file's bytes, so that what is hashed is what is judged."""
+    return image if isinstance(image, Image.Image) else read_bytes(image)
 
 
 __all__ = ["Detection", "Detector", "tokenize_captions"]

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .images import read_header
+from .images import FIELD_SIZES, read_header
 
 MAX_TEXT = 2**20  # bytes of one text, XMP packet or EXIF field
 MAX_TEXTS = 64
@@ -26,7 +26,6 @@ _XMP, _EXIF_DIRECTORY, _GPS_DIRECTORY, _LATITUDE, _LONGITUDE = 0x02BC, 0x8769, 0
 _WANTED = {MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT, LENS, DATE_TAKEN, _XMP}
 # Of these the presence is enough.
 CAPTURE_SETTINGS = (EXPOSURE_TIME, F_NUMBER, ISO, DATE_TAKEN, FOCAL_LENGTH)
-_TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
 
 
 @dataclass
@@ -179,7 +178,7 @@ def _directory(data: bytes, order: str, offset: int) -> dict[int, bytes]:
         if position + 12 > len(data):
             break
         tag, kind, length = struct.unpack_from(order + "HHI", data, position)
-        size = length * _TYPE_SIZES.get(kind, 0)
+        size = length * FIELD_SIZES.get(kind, 0)
         start = position + 8
         if tag in _WANTED and size > 4:
             start = struct.unpack_from(order + "I", data, start)[0]

@@ -4,8 +4,10 @@ huggingface_hub and transformers raise many kinds of errors, one inside the othe
 one and a wrong token look alike. Here the cause is looked up and put into words once, for loading and for publishing.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 from huggingface_hub import constants
@@ -19,6 +21,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers.utils import cached_file
 
 from .default_backbone import CheckpointError
 
@@ -53,6 +56,23 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         answers = [cause for cause in causes if isinstance(cause, HfHubHTTPError)]
         network = [cause for cause in causes if isinstance(cause, httpx2.TransportError)]
         raise HubError(_sentence([*answers, *network, *causes][0], repo_id)) from error
+
+
+def optional_file(checkpoint: str | os.PathLike, name: str) -> Path | None:
+    """A document beside a checkpoint's weights, such as its card; `None` where there is none, or no connection.
+
+    Args:
+        checkpoint: a folder, or a Hub id (the file is fetched once).
+        name: the file's name.
+    """
+    if Path(checkpoint).is_dir():
+        file = Path(checkpoint) / name
+        return file if file.is_file() else None
+    try:
+        found = cached_file(str(checkpoint), name)
+    except OSError:
+        return None
+    return Path(found) if found else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -112,4 +132,4 @@ def _first_line(error: BaseException) -> str:
     return lines[0] if lines else "no reason was given"
 
 
-__all__ = ["LOGIN", "HubError", "hub_errors"]
+__all__ = ["LOGIN", "HubError", "hub_errors", "optional_file"]

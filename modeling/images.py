@@ -57,8 +57,9 @@ DAMAGE = (
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-# Bytes of one value of a TIFF field, by its type.
-FIELD_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+# Bytes of one value of a TIFF or EXIF field, by its type; BigTIFF has three more types.
+FIELD_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+BIG_FIELD_SIZES = FIELD_SIZES | {16: 8, 17: 8, 18: 8}
 
 
 class _JpegFile(JpegImageFile):
@@ -246,7 +247,7 @@ def _fields_overlap(data: bytes) -> bool:
     total = 0
     for position in range(entries, min(entries + size * count, len(data) - size + 1), size):
         _, kind, length, offset = struct.unpack_from(entry, data, position)
-        total += max(0, min(length * FIELD_SIZES.get(kind, 0), len(data) - offset))
+        total += max(0, min(length * BIG_FIELD_SIZES.get(kind, 0), len(data) - offset))
         if total > 2 * len(data):
             return True
     return False

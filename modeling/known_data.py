@@ -23,7 +23,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers.utils import cached_file
+
+from .hub import optional_file
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class KnownData:
             `None` where the checkpoint has none; also, with a warning, where it cannot be used: that costs a caution,
             and must not cost the answer.
         """
-        file = _find(checkpoint)
+        file = optional_file(checkpoint, KNOWN_DATA_FILE)
         if file is None:
             return None
         try:
@@ -121,17 +122,6 @@ class KnownData:
 def backbone_of(config: Any) -> tuple[str, str]:
     """Name and revision of a configuration's backbone, empty where it has none."""
     return config.backbone_name or "", config.backbone_revision or ""
-
-
-def _find(checkpoint: str | os.PathLike) -> str | None:
-    """Path of the file, fetched where the checkpoint is on the Hub."""
-    if Path(checkpoint).is_dir():
-        file = Path(checkpoint) / KNOWN_DATA_FILE
-        return str(file) if file.is_file() else None
-    try:
-        return cached_file(str(checkpoint), KNOWN_DATA_FILE)
-    except OSError:  # no such file there, or no connection
-        return None
 
 
 __all__ = ["FAR", "KNOWN_DATA_FILE", "KnownData", "backbone_of"]

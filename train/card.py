@@ -129,25 +129,19 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
     notes = notes or {}
     if unknown := sorted(set(notes) - set(NOTES)):
         raise ValueError(f"{NOTES_FILE} must hold only {', '.join(NOTES)}, got {', '.join(unknown)}.")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML: names go through `cell`
-    )
-    environment.filters |= {"number": number, "percent": percent, "share": share, "cell": cell, "yaml": _yaml}
-    environment.filters["finding"] = audit_finding
-    return environment.get_template("model_card_template.md").render(
-        metadata=_metadata(evaluation, config, notes).to_yaml(),
-        notes=notes,
-        config=config,
-        backbone=hub_name(config),
-        figures=figures_table(evaluation),
-        evaluation=evaluation,
-        made_by=evaluation.get("made_by", {}),
-        settings=evaluation.get("made_by", {}).get("arguments", {}),
+    return (
+        card_templates()
+        .get_template("model_card_template.md")
+        .render(
+            metadata=_metadata(evaluation, config, notes).to_yaml(),
+            notes=notes,
+            config=config,
+            backbone=hub_name(config),
+            figures=figures_table(evaluation),
+            evaluation=evaluation,
+            made_by=evaluation.get("made_by", {}),
+            settings=evaluation.get("made_by", {}).get("arguments", {}),
+        )
     )
 
 
@@ -190,6 +184,21 @@ def _metadata(evaluation: dict, config: dict, notes: dict) -> ModelCardData:
         model_name=notes.get("title", "Detector of AI-generated images"),
         eval_results=results,
     )
+
+
+def card_templates() -> Environment:
+    """The Markdown templates of this folder, and the filters that write figures."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML: names go through `cell`
+    )
+    environment.filters |= {"number": number, "percent": percent, "share": share, "cell": cell, "yaml": _yaml}
+    environment.filters["finding"] = audit_finding
+    return environment
 
 
 def hub_name(config: dict) -> str | None:
@@ -270,6 +279,7 @@ __all__ = [
     "NOTES",
     "CardArguments",
     "figures_table",
+    "card_templates",
     "hub_name",
     "model_card",
     "read_notes",

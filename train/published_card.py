@@ -9,9 +9,8 @@ import json
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from .card import CARD_FILE, hub_name, model_card, read_notes
+from .card import CARD_FILE, card_templates, hub_name, model_card, read_notes
 
 BEGIN, END = "<!-- use: written by python -m train publish -->", "<!-- end of use -->"
 TAGS = ["ai-generated-image-detection", "clip", "robust_clip"]
@@ -68,19 +67,15 @@ def local_card(folder: Path) -> str:
         evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
         if "verdicts_by_other_sources" in evaluation:  # as `fit` writes it
             return model_card(evaluation, config, read_notes(folder))
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent, encoding="utf-8"),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,  # Markdown, not HTML
-    )
     notes = read_notes(folder) or {}
-    body = environment.get_template("plain_card_template.md").render(
-        title=notes.get("title", "Detector of AI-generated images"),
-        calibrated=(config["calibration_scale"], config["calibration_bias"]) != (1, 0),
-        point=config.get("operating_point"),
+    body = (
+        card_templates()
+        .get_template("plain_card_template.md")
+        .render(
+            title=notes.get("title", "Detector of AI-generated images"),
+            calibrated=(config["calibration_scale"], config["calibration_bias"]) != (1, 0),
+            point=config.get("operating_point"),
+        )
     )
     data = ModelCardData(license=notes.get("license"), base_model=notes.get("base_model"), tags=TAGS)
     return f"---\n{data.to_yaml()}\n---\n\n{body}"

@@ -29,7 +29,7 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OURS: tuple[str, ...] = ("config.json", WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors", "*_robust_clip.py")
 OURS += ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 OURS += ("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
-OURS += (*COMPANIONS, "known_data.safetensors", NOTES_FILE, "fit.yaml", "LICENSE")
+OURS += (*COMPANIONS, NOTES_FILE, "fit.yaml", "LICENSE")
 # Never published; deleted where an earlier push of `transformers.Trainer` left them: loaders would prefer or run them.
 LEFTOVERS = ("training_args.bin", "pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
 

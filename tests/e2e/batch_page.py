@@ -1,8 +1,9 @@
-"""A page with only the tab for many pictures: `python batch_page.py PORT SECONDS_A_BATCH CACHE_SECONDS`.
+"""A page with only the tab for many pictures: `python batch_page.py SECONDS_A_BATCH CACHE_SECONDS`.
 
 `/look_inside` tells the tests what no visitor can see.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,7 +15,7 @@ import gradio as gr
 from modeling.detector import Detector
 from space.batch_tab import build_batch_tab
 
-port, pause, cache_seconds = int(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+port, pause, cache_seconds = int(os.environ["PORT"]), float(sys.argv[1]), int(sys.argv[2])
 passes = []
 
 

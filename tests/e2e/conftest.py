@@ -17,22 +17,22 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @contextmanager
-def running_app(folder, **environment):
-    """`python app.py` on a free port of the loopback interface; gives its URL and process."""
+def running(command, folder, **environment):
+    """A page in a process of its own on a free port (PORT) of the loopback interface; gives its URL and process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     uploads = folder / "uploads"
     settings = {"PORT": str(port), "HOST": "127.0.0.1", "GRADIO_TEMP_DIR": str(uploads)} | environment
     with (folder / "log").open("w+") as log:
-        app = subprocess.Popen([sys.executable, "app.py"], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
+        app = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
         app.url, app.uploads, app.log = f"http://127.0.0.1:{port}", uploads, folder / "log"
         try:
             for _ in range(240):
                 if app.poll() is not None:
                     break
                 try:
-                    urllib.request.urlopen(f"{app.url}/health", timeout=2).close()
+                    urllib.request.urlopen(app.url, timeout=2).close()
                 except OSError:
                     time.sleep(0.5)
                 else:
@@ -43,6 +43,11 @@ def running_app(folder, **environment):
             if app.poll() is None:
                 app.terminate()
                 app.wait(timeout=30)
+
+
+def running_app(folder, **environment):
+    """`python app.py` as a user starts it."""
+    return running(["app.py"], folder, **environment)
 
 
 @pytest.fixture(scope="session")
@@ -103,10 +108,9 @@ def check():
 
 
 @pytest.fixture(scope="session")
-def tiny_text_folder(tmp_path_factory):
+def tiny_text_folder(tiny_tokenizer, tmp_path_factory):
     """A tiny random checkpoint that reads captions: a whole page in seconds."""
     import torch
-    from transformers import CLIPTokenizer
 
     from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
     from tests.conftest import TEXT, VISION
@@ -116,7 +120,5 @@ def tiny_text_folder(tmp_path_factory):
     config = RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT))
     RobustClipForImageClassification(config).save_pretrained(folder)
     RobustClipImageProcessor(size=32).save_pretrained(folder)
-    words = ["<|startoftext|>", "<|endoftext|>", *"abcdefghij", *(f"{letter}</w>" for letter in "abcdefghij")]
-    vocabulary = {word: number for number, word in enumerate(words)}
-    CLIPTokenizer(vocab=vocabulary, merges=[], model_max_length=10).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
     return folder

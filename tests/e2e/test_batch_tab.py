@@ -3,11 +3,7 @@
 import csv
 import io
 import json
-import os
 import shutil
-import socket
-import subprocess
-import sys
 import time
 import urllib.request
 import zipfile
@@ -17,56 +13,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .conftest import running
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHANCE, NAME, NOTE = 2, 3, 5  # columns of the table
 STRANGE = "<img src=x onerror=alert(1)>.jpg"
 
 
-class Served:
-    """batch_page.py in a process of its own, with an empty folder for uploads."""
+def serve(folder, pause=0.0, cache_seconds=600):
+    """batch_page.py, with an empty folder for uploads."""
+    return running([Path(__file__).with_name("batch_page.py"), str(pause), str(cache_seconds)], folder)
 
-    def __init__(self, folder, pause=0.0, cache_seconds=600):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url, self.cache = f"http://127.0.0.1:{port}", folder / "cache"
-        command = [
-            sys.executable,
-            Path(__file__).with_name("batch_page.py"),
-            str(port),
-            str(pause),
-            str(cache_seconds),
-        ]
-        environment = os.environ | {"GRADIO_TEMP_DIR": str(self.cache)}
-        self.log = (folder / "log").open("w+")
-        self.process = subprocess.Popen(command, env=environment, stdout=self.log, stderr=self.log)
 
-    def wait(self):
-        for _ in range(240):
-            try:
-                urllib.request.urlopen(self.url, timeout=2).close()
-                return self
-            except OSError:
-                time.sleep(0.5)
-        self.log.seek(0)
-        pytest.fail(f"the page did not start:\n{self.log.read()[-3000:]}")
-
-    def close(self):
-        self.process.terminate()
-        self.process.wait(timeout=20)
-        self.log.close()
-
-    def look_inside(self):
-        return json.loads(call(self.url, "look_inside", []).split("data: ", 1)[1])[0]
+def look_inside(served):
+    return json.loads(call(served.url, "look_inside", []).split("data: ", 1)[1])[0]
 
 
 @pytest.fixture(scope="module")
 def served(default_folder, tmp_path_factory):
-    server = Served(tmp_path_factory.mktemp("page"), pause=1)
-    try:
-        yield server.wait()
-    finally:
-        server.close()
+    with serve(tmp_path_factory.mktemp("page"), pause=1) as served:
+        yield served
 
 
 @pytest.fixture
@@ -191,22 +157,27 @@ def test_a_narrow_page_does_not_overflow(served, open_page, files):
     assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
 
-def test_stopping_keeps_what_was_judged_and_judges_no_more(served, open_page, tmp_path):
+def begin_many(page, tmp_path):
+    """Start a run over 80 pictures in an archive, and wait for its first eight."""
     with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
         for seed in range(80):
             archive.writestr(f"{seed}.png", noise(seed))
-    page = open_page(served.url)
-    before = served.look_inside()["passes"]
     check(page, [tmp_path / "many.zip"])
     page.wait_for_function("/\\b8 of 80/.test(document.querySelector('#batch-progress').innerText)", timeout=60_000)
+
+
+def test_stopping_keeps_what_was_judged_and_judges_no_more(served, open_page, tmp_path):
+    page = open_page(served.url)
+    before = look_inside(served)["passes"]
+    begin_many(page, tmp_path)
     assert page.get_attribute("#batch-progress [role=progressbar]", "aria-valuenow") == "10"
     assert not page.is_enabled("#batch-check")
     page.click("#batch-stop")
     wait_until_done(page)
     time.sleep(4)  # the batch that was being judged
-    passes = served.look_inside()["passes"]
+    passes = look_inside(served)["passes"]
     time.sleep(3)
-    assert served.look_inside()["passes"] == passes < before + 10
+    assert look_inside(served)["passes"] == passes < before + 10
     assert "Stopped." in page.inner_text("#batch-summary")
     assert "of 80" not in page.inner_text("#batch-progress")
     kept = json.loads(download(page, "#batch-json"))
@@ -219,41 +190,34 @@ def test_the_rows_of_a_closed_page_are_forgotten(served, open_page, files):
     page = open_page(served.url)
     check(page, files)
     wait_until_done(page)
-    assert served.look_inside()["rows_held"] >= 4
+    assert look_inside(served)["rows_held"] >= 4
     page.context.close()
-    wait_for(lambda: served.look_inside()["rows_held"] == 0)
+    wait_for(lambda: look_inside(served)["rows_held"] == 0)
 
 
 def test_closing_the_page_ends_its_run(served, open_page, tmp_path):
-    with zipfile.ZipFile(tmp_path / "many.zip", "w") as archive:
-        for seed in range(80):
-            archive.writestr(f"{seed}.png", noise(seed))
     page = open_page(served.url)
-    before = served.look_inside()["passes"]
-    check(page, [tmp_path / "many.zip"])
-    page.wait_for_function("/\\b8 of 80/.test(document.querySelector('#batch-progress').innerText)", timeout=60_000)
+    before = look_inside(served)["passes"]
+    begin_many(page, tmp_path)
     page.context.close()
-    wait_for(lambda: served.look_inside()["rows_held"] == 0)
+    wait_for(lambda: look_inside(served)["rows_held"] == 0)
     time.sleep(3)
-    passes = served.look_inside()["passes"]
+    passes = look_inside(served)["passes"]
     time.sleep(3)
-    assert served.look_inside() == {"passes": passes, "rows_held": 0}
+    assert look_inside(served) == {"passes": passes, "rows_held": 0}
     assert passes < before + 10
 
 
 def test_uploads_are_deleted_and_their_loss_is_a_sentence(default_folder, open_page, files, tmp_path):
-    server = Served(tmp_path, cache_seconds=1)
-    try:
-        page = open_page(server.wait().url)
+    with serve(tmp_path, cache_seconds=1) as served:
+        page = open_page(served.url)
         page.set_input_files("#batch-files input[type=file]", files)
         page.wait_for_selector("#batch-files .file-preview", timeout=30_000)
-        wait_for(lambda: uploads_in(server.cache) == [])
+        wait_for(lambda: uploads_in(served.uploads) == [])
         page.click("#batch-check")
         wait_until_done(page, "Could not be read: 3.")
         assert "no longer on the server" in column(page, NOTE)[0]
         assert "Traceback" not in page.inner_text("body")
-    finally:
-        server.close()
 
 
 def wait_for(condition, seconds=60):
