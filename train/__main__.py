@@ -48,6 +48,10 @@ class FeatureArguments:
             "`fit` and `evaluate` measure robustness. They are not trained on."
         },
     )
+    deliveries: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Standard deliveries, such as web and hard, that every picture is embedded under too."},
+    )
     seed: int = field(default=0, metadata={"help": "Seed of the random deliveries."})
     batch_size: int = field(default=16, metadata={"help": "Pictures a forward pass."})
 
@@ -63,6 +67,7 @@ def _features(arguments: list[str]) -> None:
         backbone=features.backbone,
         views=features.views,
         probe_per_source=features.probe_per_source,
+        deliveries=features.deliveries,
         seed=features.seed,
         batch_size=features.batch_size,
     )

@@ -48,6 +48,7 @@ class Embedder:
         views: views a record to train on.
         seed: of the deliveries.
         probed: identifiers of the records that are embedded under every standard delivery too.
+        deliveries: names of the standard deliveries that every record is embedded under.
     """
 
     def __init__(
@@ -60,9 +61,11 @@ class Embedder:
         views: int,
         seed: int,
         probed: Collection[str],
+        deliveries: Collection[str] = (),
     ) -> None:
         self.model, self.tokenizer, self.processor = model, tokenizer, processor
-        self.batch_size, self.views, self.seed, self.probed = batch_size, views, seed, probed
+        self.batch_size, self.views, self.seed = batch_size, views, seed
+        self.probed, self.deliveries = probed, deliveries
 
     def __call__(self, records: datasets.Dataset, progress: tqdm) -> pa.Table:
         """Embed a shard's records into a table with an `unreadable` list in its metadata."""
@@ -118,11 +121,12 @@ class Embedder:
         for view in range(1, self.views):
             delivered, delivery = random_delivery(picture, np.random.default_rng([self.seed, view, record_seed]))
             yield view, delivery, delivered
-        if record_id in self.probed:
-            for number, (delivery, deliver) in enumerate(STANDARD_DELIVERIES.items()):
-                if delivery != "clean":  # view 0 is that
-                    rng = np.random.default_rng([self.seed, 2**32 + number, record_seed])
-                    yield STANDARD_VIEW, delivery, deliver(picture, rng)
+        for number, (delivery, deliver) in enumerate(STANDARD_DELIVERIES.items()):
+            if delivery == "clean":  # view 0 is that
+                continue
+            if record_id in self.probed or delivery in self.deliveries:
+                rng = np.random.default_rng([self.seed, 2**32 + number, record_seed])
+                yield STANDARD_VIEW, delivery, deliver(picture, rng)
 
     def _embed_texts(self, texts: list[str | None]) -> torch.Tensor:
         """(B, D_text) with a row of zeros where there is no text."""

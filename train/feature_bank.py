@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -116,6 +117,7 @@ def build_feature_bank(
     backbone: str = "default",
     views: int = 4,
     probe_per_source: int = 0,
+    deliveries: Sequence[str] = (),
     seed: int = 0,
     batch_size: int = 16,
     shard_size: int = 128,
@@ -128,6 +130,7 @@ def build_feature_bank(
         backbone: "default", or a CLIP or one of our checkpoints by Hub id or folder.
         views: views a record, at least 1; the first is the picture as it is.
         probe_per_source: records of each source and class that are embedded under every standard delivery too.
+        deliveries: names of standard deliveries that every record is embedded under.
         seed: of the random deliveries. A view depends on seed, record and view number only.
         batch_size: pictures a forward pass.
         shard_size: records a shard.
@@ -136,10 +139,13 @@ def build_feature_bank(
         The bank. Pictures that cannot be read are left out, counted and listed in `bank.json`.
 
     Raises:
-        ValueError: no records, no readable picture, or `output` holds a bank made with other settings or data.
+        ValueError: no records, no readable picture, an unknown delivery, or `output` holds a bank made with other
+            settings or data.
     """
     if len(records) == 0:
         raise ValueError("There is nothing to embed: no records.")
+    if unknown := sorted(set(deliveries) - set(STANDARD_DELIVERIES)):
+        raise ValueError(f"`deliveries` must be among {', '.join(STANDARD_DELIVERIES)}, got {', '.join(unknown)}.")
     output = Path(output)
     # Without `cpu` accelerate starts no process group where there is no accelerator. The first process to finish waits
     # for the last.
@@ -158,6 +164,7 @@ def build_feature_bank(
         "records_sha256": _records_fingerprint(records),
         "views": views,
         "probe_per_source": probe_per_source,
+        "deliveries": sorted(deliveries),
         "standard_deliveries": list(STANDARD_DELIVERIES) if probe_per_source else [],
         "seed": seed,
         "shard_size": shard_size,
@@ -178,6 +185,7 @@ def build_feature_bank(
         views=views,
         seed=seed,
         probed=choose_probed(records, probe_per_source, seed),
+        deliveries=deliveries,
     )
     _write_shards(records, output, embed, info, processes)
     processes.wait_for_everyone()

@@ -10,7 +10,7 @@ from .embedder import STANDARD_VIEW
 from .feature_bank import FeatureBank
 
 _PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "numpy", "Pillow")
-_BANK = ("records", "records_sha256", "views", "probe_per_source", "seed", "fingerprint")
+_BANK = ("records", "records_sha256", "views", "probe_per_source", "deliveries", "seed", "fingerprint")
 
 
 def made_by(bank: FeatureBank) -> dict:
@@ -18,7 +18,7 @@ def made_by(bank: FeatureBank) -> dict:
     return {
         "backbone": bank.info["backbone"],
         "backbone_sha256": bank.info["backbone_sha256"],
-        "bank": {key: bank.info[key] for key in _BANK},
+        "bank": {key: bank.info[key] for key in _BANK if key in bank.info},
         "standard_views": int((bank.rows["view"] == STANDARD_VIEW).sum()),
         "unreadable_pictures": len(bank.info["unreadable"]),
         "versions": {name: version(name) for name in _PACKAGES},

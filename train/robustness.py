@@ -13,19 +13,24 @@ REAL_PICTURES = "real pictures"
 def measure_robustness(rows: pd.DataFrame) -> dict | None:
     """Figures of every standard delivery, beside those of the same pictures as they are.
 
+    The pictures are those that were embedded under each of them.
+
     Args:
         rows: one row a view: record_id, label, source, generator, view, delivery, score, probability, verdict.
 
     Returns:
         A JSON-ready dictionary: counts, a list of deliveries ("clean" first), the share called generated of real
         pictures and of each generator's by delivery, how many pictures each has, and the delivery with the largest
-        fall of AUC. `None` where no picture was embedded under the standard deliveries. Intervals are 95 %, by a
+        fall of AUC. `None` where no picture was embedded under standard deliveries. Intervals are 95 %, by a
         bootstrap over sources; those of differences are paired.
     """
     probed = rows[rows["view"] == STANDARD_VIEW]
     if probed.empty:
         return None
-    clean = rows[(rows["view"] == 0) & rows["record_id"].isin(probed["record_id"])].set_index("record_id")
+    # Every delivery of the same pictures: a bank may have more pictures under some than under others.
+    times = probed["record_id"].value_counts()
+    under_all = times.index[times == probed["delivery"].nunique()]
+    clean = rows[(rows["view"] == 0) & rows["record_id"].isin(under_all)].set_index("record_id")
     delivered = {"clean": clean}
     for name, group in probed.groupby("delivery", sort=False):
         delivered[str(name)] = group.set_index("record_id").loc[clean.index]

@@ -28,7 +28,7 @@ def running(command, folder, **environment):
         app = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=os.environ | settings, stdout=log, stderr=log)
         app.url, app.uploads, app.log = f"http://127.0.0.1:{port}", uploads, folder / "log"
         try:
-            for _ in range(240):
+            for _ in range(600):  # a busy machine takes minutes
                 if app.poll() is not None:
                     break
                 try:

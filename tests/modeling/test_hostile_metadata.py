@@ -33,11 +33,11 @@ from tests.modeling.test_provenance import (
 
 
 def cost(data):
-    """Seconds and bytes that reading takes, the picture's own header apart."""
+    """Seconds of the processor and bytes that reading takes, the picture's own header apart."""
     tracemalloc.start()
-    start = time.perf_counter()
+    start = time.process_time()
     read_provenance(data)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     return seconds, peak
@@ -86,7 +86,8 @@ HOSTILE = {
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_metadata_costs_little_time_and_memory(data):
     seconds, peak = cost(data)
-    assert seconds < 5  # tracing slows it down several times
+    # Tracing slows it down several times. Reading that grew with the square of the size would take minutes.
+    assert seconds < 30
     # A text is read as bytes and as up to four bytes a character; 64 texts of one MB may be kept.
     assert peak < len(data) + 160 * 2**20
 

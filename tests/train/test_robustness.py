@@ -157,6 +157,26 @@ def test_a_bank_holds_the_standard_views_of_the_probed_pictures(probed_bank):
     assert bank.rows["perceptual_hash"].str.len().eq(HASH_SIDE**2 // 4).all()
 
 
+def test_every_picture_is_embedded_under_the_named_deliveries(probed_bank):
+    standard = probed_bank("bank", deliveries=["web", "hard"]).rows.query("view == @STANDARD_VIEW")
+    counts = standard["delivery"].value_counts()
+    assert counts["web"] == counts["hard"] == 23
+    assert counts["jpeg_95"] == counts["reposted"] == standard.query("delivery == 'jpeg_95'")["source"].nunique()
+    with pytest.raises(ValueError, match="among clean, jpeg_95.*got emailed"):
+        probed_bank("other", deliveries=["emailed"])
+
+
+def test_robustness_is_measured_on_the_pictures_that_have_every_delivery():
+    rows = views(shift=1.0)
+    found = measure_robustness(rows)
+    others = rows[(rows["view"] == 0) & ~rows["record_id"].isin(by_record(rows, STANDARD_VIEW).index)]
+    everywhere = rows[rows["view"] == STANDARD_VIEW].assign(delivery="web")
+    more = others.assign(view=STANDARD_VIEW, delivery="web", score=0.0)
+    both = measure_robustness(pd.concat([rows, everywhere, more]))
+    assert both["pictures"] == found["pictures"]
+    assert {row["delivery"]: row for row in both["deliveries"]}["hard"] == found["deliveries"][1]
+
+
 def test_standard_views_depend_on_the_seed_and_the_picture_only(probed_bank):
     first, again, other = (
         probed_bank(name, batch_size=size, seed=seed) for name, size, seed in (("a", 5, 0), ("b", 16, 0), ("c", 5, 1))
