@@ -24,6 +24,7 @@ from .arguments import RobustTrainingArguments
 from .bias_audit import AuditArguments, audit_finding, audit_records
 from .card import CardArguments, update_documents
 from .checkpoint_evaluation import EvaluateArguments, evaluate
+from .comparison import CompareArguments, compare
 from .data import DataArguments, load_records
 from .feature_bank import build_feature_bank
 from .fit import FitArguments, fit
@@ -116,6 +117,19 @@ def _ablate(arguments: list[str]) -> None:
         if (figure := recipe["figures"]["auc"]) is not None:
             print(f"{name}: auc {figure['value']:.4f}, 95 % interval {_interval(figure)}")
     print(f"written: {Path(ablation.output) / 'report.md'}")
+
+
+def _compare(arguments: list[str]) -> None:
+    given = _named(arguments, "plan")
+    comparison, training = _parse((CompareArguments, RobustTrainingArguments), "compare", given)
+    results = compare(comparison, training)
+    for name, row in results["rows"].items():
+        clean = row["clean"]
+        print(
+            f"{name}: auc {clean['auc']['value']:.4f}, 95 % interval {_interval(clean['auc'])}; at the thresholds "
+            f"{100 * clean['false_alarms']['value']:.1f} % false alarms, {100 * clean['found']['value']:.1f} % found"
+        )
+    print(f"written: {Path(comparison.output) / 'table.md'}")
 
 
 def _print_figures(evaluation: dict) -> None:
@@ -231,6 +245,7 @@ COMMANDS = {
     "evaluate": _evaluate,
     "calibrate": _calibrate,
     "ablate": _ablate,
+    "compare": _compare,
     "card": _card,
     "publish": _publish,
     "publish-space": _publish_space,

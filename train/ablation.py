@@ -15,11 +15,11 @@ from tqdm import tqdm
 from . import landscape
 from .ablation_figures import WORST_SOURCE_PICTURES
 from .ablation_report import write_report
-from .ablation_study import RATIOS, Case, Study
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
 from .held_out import BASELINES, join_sources
 from .made_by import git_commit
+from .study import RATIOS, Case, Study
 
 FULL, NO_SAM, BCE = "CVaR + AUC + SAM", "CVaR + AUC", "BCE"
 CVAR_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)

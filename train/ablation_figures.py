@@ -54,7 +54,7 @@ class HeldOut:
         figures: dict[str, dict | None] = {}
         for name, (figure, weights) in self._figures().items():
             by_seed = [figure(self._labels, column, weights) for column in scores.T]
-            interval = self._interval(_mean_over(figure), scores, weights)
+            interval = self._interval(mean_over_seeds(figure), scores, weights)
             figures[name] = None
             if interval is not None:
                 seed_sd = float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None
@@ -76,7 +76,7 @@ class HeldOut:
         for name, (figure, weights) in self._figures().items():
             difference = partial(_difference, figure)
             by_seed = [difference(self._labels, pairs[:, seed], weights) for seed in range(pairs.shape[1])]
-            interval = self._interval(_mean_over(difference), pairs, weights)
+            interval = self._interval(mean_over_seeds(difference), pairs, weights)
             differences[name] = None if interval is None else interval | {"by_seed": by_seed}
         return differences
 
@@ -128,7 +128,7 @@ class HeldOut:
         return None if interval is None else {"value": float(value), "interval": interval}
 
 
-def _mean_over(figure: Statistic) -> Statistic:
+def mean_over_seeds(figure: Statistic) -> Statistic:
     """The mean of a figure over the seeds, the second axis of its scores."""
 
     def mean(labels: NDArray, scores: NDArray, weights: NDArray) -> float:
@@ -153,4 +153,4 @@ def _auc_within_folds(folds: NDArray, labels: NDArray, scores: NDArray, weights:
     return float(np.mean(defined)) if defined else float("nan")
 
 
-__all__ = ["FIGURES", "WORST_SOURCE_PICTURES", "HeldOut"]
+__all__ = ["FIGURES", "WORST_SOURCE_PICTURES", "HeldOut", "mean_over_seeds"]

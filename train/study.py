@@ -1,4 +1,4 @@
-"""The fits of an ablation study: made when they are asked for, and kept on disk.
+"""The fits of a study on held-out sources: made when they are asked for, and kept on disk.
 
 Every head comes from `fit_head`, the same code that fits the one that ships. Each fit is stored under the digest of
 all that decides it: an interrupted study goes on where it stopped, and parts that need the same fit share it.
@@ -9,10 +9,11 @@ import dataclasses
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -45,16 +46,20 @@ class Case:
     Args:
         name: as the report calls it.
         changes: fields of `RobustTrainingArguments`.
+        head: fields of `FitArguments` that shape the head.
         inputs: "bank" (all that the bank has), "image" or "text".
         ratio: one of RATIOS, or 0 for every picture of the bank.
+        views: fit on view numbers below this; 0 for every view.
         baseline: fit this logistic regression of `BASELINES` instead of a head.
         keep_head: keep the head that is fitted without group 0, for its landscape.
     """
 
     name: str
-    changes: dict[str, float] = field(default_factory=dict)
+    changes: dict[str, Any] = field(default_factory=dict)
+    head: dict[str, Any] = field(default_factory=dict)
     inputs: str = "bank"
     ratio: int = 0
+    views: int = 0
     baseline: str | None = None
     keep_head: bool = False
 
@@ -70,6 +75,7 @@ class Study:
 
     Attributes:
         rows: the held-out pictures as they are (view 0), in the order of the scores.
+        fold: (V,) number of the group that each view of the bank is in.
 
     Raises:
         ValueError: there are fewer sources than groups, or a class lies in one group alone.
@@ -90,11 +96,14 @@ class Study:
                     f"Without {sorted(set(self.sources[held_out]))} one class has no picture left: each class needs "
                     "sources in at least two groups; lower `folds`."
                 )
-        clean = bank.rows["view"].to_numpy() == 0
-        # Fitted on: every view. Held out and scored: the pictures as they are.
-        self.held_out = [rows[clean[rows]] for _, rows in self.splits]
-        fold_of_row = np.repeat(np.arange(folds), [len(rows) for rows in self.held_out])
-        self.rows = HeldOut(bank.rows.iloc[np.concatenate(self.held_out)], fold_of_row)
+        self.fold = np.empty(len(bank), dtype=np.int64)
+        for number, (_, held_out) in enumerate(self.splits):
+            self.fold[held_out] = number
+        self.view = bank.rows["view"].to_numpy()
+        clean = [rows[self.view[rows] == 0] for _, rows in self.splits]
+        fold_of_row = np.repeat(np.arange(folds), [len(rows) for rows in clean])
+        self.clean = np.concatenate(clean)
+        self.rows = HeldOut(bank.rows.iloc[self.clean], fold_of_row)
         self.banks = {"bank": bank}
         if bank.text_embeds is not None:
             self.banks["image"] = dataclasses.replace(bank, text_embeds=None)
@@ -102,25 +111,49 @@ class Study:
         self._models: dict[str, RobustClipForImageClassification] = {}
 
     def run(self, cases: Sequence[tuple[Case, Sequence[int]]]) -> None:
-        """Make every fit of these (case, seeds) that is not there yet, with one progress bar."""
-        pending: dict[Path, tuple[Case, int, int]] = {}
-        for case, seeds in cases:
-            for seed in seeds:
-                for fold in range(len(self.splits)):
-                    path = self._path(case, seed, fold)
-                    if not path.is_file():
-                        pending.setdefault(path, (case, seed, fold))
+        """Make every fit of these (case, seeds), each group left out in turn, that is not there yet."""
+        folds = range(len(self.splits))
+        self.make((case, seed, (fold,)) for case, seeds in cases for seed in seeds for fold in folds)
+
+    def make(self, fits: Iterable[tuple[Case, int, tuple[int, ...]]]) -> None:
+        """Make every fit (case, seed, groups left out) that is not there yet, with one progress bar."""
+        pending: dict[Path, tuple[Case, int, tuple[int, ...]]] = {}
+        for case, seed, left_out in fits:
+            path = self._path(case, seed, left_out)
+            if not path.is_file():
+                pending.setdefault(path, (case, seed, left_out))
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path, (case, seed, fold) in tqdm(pending.items(), desc="fits", unit="fit"):
-            tensors = self._fit_baseline(case, seed, fold) if case.baseline else self._fit_head(case, seed, fold)
+        for path, fit in tqdm(pending.items(), desc="fits", unit="fit"):
+            if path.is_file():  # another process on the same folder made it meanwhile
+                continue
+            case, _, _ = fit
+            begin = time.perf_counter()
+            tensors = self._fit_baseline(*fit) if case.baseline else self._fit_head(*fit)
+            tensors["seconds"] = torch.tensor(time.perf_counter() - begin)
             with replacing(path) as temporary:
                 save_file(tensors, temporary)
 
     def scores(self, case: Case, seeds: Sequence[int]) -> NDArray:
-        """(N, S) scores of the held-out pictures, in the order of `rows`; a column a seed."""
-        folds = range(len(self.splits))
-        columns = [[load_file(self._path(case, seed, k))["scores"].numpy() for k in folds] for seed in seeds]
-        return np.stack([np.concatenate(column) for column in columns], axis=1)
+        """(N, S) scores of the held-out pictures as they are, in the order of `rows`; a column a seed."""
+        columns = []
+        for seed in seeds:
+            every = np.full(len(self.view), np.nan)
+            for fold in range(len(self.splits)):
+                every[self.scored_rows((fold,))] = self.scores_of(case, seed, (fold,))
+            columns.append(every[self.clean])
+        return np.stack(columns, axis=1)
+
+    def scores_of(self, case: Case, seed: int, left_out: tuple[int, ...]) -> NDArray:
+        """Scores of `scored_rows(left_out)` by one fit."""
+        return load_file(self._path(case, seed, left_out))["scores"].numpy()
+
+    def seconds_of(self, case: Case, seed: int, left_out: tuple[int, ...]) -> float:
+        """How long that fit and its scores took."""
+        return load_file(self._path(case, seed, left_out))["seconds"].item()
+
+    def scored_rows(self, left_out: tuple[int, ...]) -> NDArray:
+        """Rows that a fit without these groups scores: the pictures as they are, and under standard deliveries."""
+        return np.flatnonzero(np.isin(self.fold, left_out) & (self.view <= 0))
 
     def landscape(self, case: Case, seed: int, *, with_grid: bool) -> dict:
         """Landscape of the recipe's loss, on the rows of every group but 0, around the head that was fitted on them.
@@ -129,8 +162,9 @@ class Study:
         cases can be compared.
         """
         model, bank, training = self._model(case), self.banks[case.inputs], self.training
-        stored = load_file(self._path(case, seed, 0))
-        model.load_state_dict({name: value for name, value in stored.items() if name != "scores"}, strict=False)
+        stored = load_file(self._path(case, seed, (0,)))
+        head = {name: value for name, value in stored.items() if name not in ("scores", "seconds")}
+        model.load_state_dict(head, strict=False)
         rows, _ = self.splits[0]
         labels = torch.tensor(self.labels[rows])
         text = None if bank.text_embeds is None else bank.text_embeds[rows]
@@ -147,13 +181,14 @@ class Study:
 
         return measure_landscape(model, loss, rho=training.sam_rho, seed=seed, with_grid=with_grid)
 
-    def training_rows(self, case: Case, seed: int, fold: int) -> NDArray:
+    def training_rows(self, case: Case, seed: int, left_out: tuple[int, ...]) -> NDArray:
         """Rows to fit on; with a ratio, the same number of pictures at every ratio, the smaller sets nested."""
-        rows, _ = self.splits[fold]
+        fitted = (self.view >= 0) & (self.view < (case.views or np.inf))
+        rows = np.flatnonzero(~np.isin(self.fold, left_out) & fitted)
         if not case.ratio:
             return rows
         records = self.banks["bank"].rows["record_id"].to_numpy()[rows]
-        rng = np.random.default_rng([seed, fold])
+        rng = np.random.default_rng([seed, *left_out])
         real, generated = (rng.permutation(np.unique(records[self.labels[rows] == label])) for label in (0, 1))
         largest = max(RATIOS)
         total = min(2 * len(real), 2 * len(generated), len(generated) * (largest + 1) // largest)
@@ -167,14 +202,14 @@ class Study:
         counts = np.zeros(2)
         for seed in seeds:
             for fold in range(len(self.splits)):
-                chosen = rows.iloc[self.training_rows(case, seed, fold)]
+                chosen = rows.iloc[self.training_rows(case, seed, (fold,))]
                 counts += [(chosen[chosen["view"] == 0]["label"] == label).sum() for label in (0, 1)]
         real, generated = counts / (len(seeds) * len(self.splits))
         return {"real": float(real), "generated": float(generated)}
 
     def shares_text(self) -> NDArray:
         """(N,) of `rows`: whether the very text of the picture is also found with the other class."""
-        embeds = cast(Tensor, self.banks["bank"].text_embeds)[np.concatenate(self.held_out)]
+        embeds = cast(Tensor, self.banks["bank"].text_embeds)[self.clean]
         _, text = np.unique(embeds.numpy(), axis=0, return_inverse=True)
         labels = self.rows.rows["label"].to_numpy()
         both = np.intersect1d(text[labels == 0], text[labels == 1])
@@ -184,44 +219,46 @@ class Study:
         quiet = {"output_dir": str(self.folder), "disable_tqdm": True, "logging_strategy": "no", "save_strategy": "no"}
         return dataclasses.replace(self.training, **case.changes, **quiet, seed=seed)  # type: ignore[arg-type]
 
-    def _path(self, case: Case, seed: int, fold: int) -> Path:
+    def _path(self, case: Case, seed: int, left_out: tuple[int, ...]) -> Path:
         """Where a fit is kept: named by data, rows and settings, so that one of another study is never taken."""
-        rows = self.training_rows(case, seed, fold)
+        rows = self.training_rows(case, seed, left_out)
         settings = self._settings(case, seed).to_dict()
         del settings["output_dir"]
         decides = {
             "bank": self.banks["bank"].info["fingerprint"],
             "rows": hashlib.sha256(rows.tobytes() + "\n".join(self.sources[rows]).encode()).hexdigest(),
-            "held_out": hashlib.sha256(self.held_out[fold].tobytes()).hexdigest(),
+            "held_out": hashlib.sha256(self.scored_rows(left_out).tobytes()).hexdigest(),
             "inputs": case.inputs,
+            "head": case.head,
             "fit": list(BASELINES[case.baseline]) if case.baseline else settings,
         }
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
         return self.folder / f"{digest[:32]}.safetensors"
 
     def _model(self, case: Case) -> RobustClipForImageClassification:
-        if case.inputs not in self._models:
-            self._models[case.inputs] = new_model(self.banks[case.inputs], FitArguments(bank=""))
-        return self._models[case.inputs]
+        name = json.dumps([case.inputs, case.head])
+        if name not in self._models:
+            self._models[name] = new_model(self.banks[case.inputs], FitArguments(bank="", **case.head))
+        return self._models[name]
 
-    def _fit_head(self, case: Case, seed: int, fold: int) -> dict[str, Tensor]:
+    def _fit_head(self, case: Case, seed: int, left_out: tuple[int, ...]) -> dict[str, Tensor]:
         """Held-out scores, and the head where a landscape needs it."""
         model, bank = self._model(case), self.banks[case.inputs]
         with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints the run time of every fit
-            fit_head(model, bank, self.training_rows(case, seed, fold), self._settings(case, seed))
-        rows = self.held_out[fold]
+            fit_head(model, bank, self.training_rows(case, seed, left_out), self._settings(case, seed))
+        rows = self.scored_rows(left_out)
         text = None if bank.text_embeds is None else bank.text_embeds[rows]
         tensors = {"scores": torch.from_numpy(score_embeddings(model, bank.image_embeds[rows], text))}
-        if fold == 0 and case.keep_head:
+        if left_out == (0,) and case.keep_head:
             trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
             state = model.state_dict()
             tensors |= {name: state[name] for name in state if name in trained or name.startswith("head.")}
         return tensors
 
-    def _fit_baseline(self, case: Case, seed: int, fold: int) -> dict[str, Tensor]:
+    def _fit_baseline(self, case: Case, seed: int, left_out: tuple[int, ...]) -> dict[str, Tensor]:
         """Held-out scores of a logistic regression on the image embeddings."""
-        rows = self.training_rows(case, seed, fold)
-        scores = baseline_scores(str(case.baseline), self.banks["bank"], rows, self.held_out[fold])
+        rows = self.training_rows(case, seed, left_out)
+        scores = baseline_scores(str(case.baseline), self.banks["bank"], rows, self.scored_rows(left_out))
         return {"scores": torch.from_numpy(scores)}
 
 

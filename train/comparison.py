@@ -1,0 +1,379 @@
+"""Compare ways to build and fit a head, by a protocol in which nothing is chosen on the pictures that it is told on.
+
+Sources are divided into groups. For every attempt, seed and group one fit leaves the group out and scores it: the
+outer fits, which the figures come from. Fits that leave out two groups score each of the two without having seen the
+other: for an outer group, the inner scores of all other groups. From these alone come its calibration, its thresholds
+and, in the row "chosen inside", the attempt that is used for it. No source, record or near-duplicate is on both sides.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from .ablation_figures import mean_over_seeds
+from .arguments import RobustTrainingArguments
+from .bootstrap import DRAWS, auc_difference, bootstrap_interval, bootstrap_intervals, weighted_mean
+from .calibration import Calibration, calibrate
+from .comparison_report import write_report
+from .duplicates import find_duplicates
+from .embedder import STANDARD_VIEW
+from .feature_bank import FeatureBank
+from .held_out import BASELINES, join_sources
+from .made_by import made_by
+from .metrics import CLASSES, expected_calibration_error, ranking, roc_auc, source_weights
+from .study import Case, Study
+
+CHOSEN = "chosen inside"
+# The deliveries whose figures stand in the table, beside the pictures as they are.
+DELIVERIES = ("web", "hard")
+# Fewer pictures than this say little about a source's false alarms.
+SOURCE_PICTURES = 30
+
+
+@dataclass
+class CompareArguments:
+    """What to compare, on which data. The plan's recipe is that of the training arguments, which it may change."""
+
+    plan: str = field(metadata={"help": "YAML file of attempts: see docs/default-checkpoint.md."})
+    bank: str = field(metadata={"help": "Feature bank made with `--deliveries web hard`."})
+    output: str = field(metadata={"help": "Folder of the table; an interrupted comparison goes on where it stopped."})
+    folds: int = field(default=5, metadata={"help": "Groups of sources, held out in turn; at least 3."})
+    seeds: list[int] = field(
+        default_factory=lambda: [0, 1, 2, 3, 4],
+        metadata={"help": "Seeds; inner fits have the first."},
+    )
+    merge_sources: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
+    )
+    target_fpr: float = field(
+        default=0.03, metadata={"help": "Share of real pictures that may be called generated, sources alike."}
+    )
+    target_fnr: float = field(
+        default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
+    )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan file says.
+
+    Args:
+        cases: the attempts, by name.
+        why: for each, what is tried and why.
+        baseline_of: for each, the name of the attempt that it is compared with, pair by pair.
+        kinds: kinds of real sources that get false-alarm rates of their own: name -> sources.
+    """
+
+    cases: dict[str, Case]
+    why: dict[str, str]
+    baseline_of: dict[str, str]
+    kinds: dict[str, list[str]]
+
+
+def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> dict:
+    """Make every fit, and write table.md, results.json and results.csv to `arguments.output`.
+
+    Several processes that are given the same output share the fits.
+
+    Returns:
+        The results, as written to results.json.
+
+    Raises:
+        ValueError: a plan that cannot be read, a bank without the deliveries, near-duplicates in two sources, or
+            settings out of range.
+    """
+    if len(set(arguments.seeds)) < len(arguments.seeds) or not arguments.seeds:
+        raise ValueError(f"`seeds` must be at least one number, each once, got {arguments.seeds}.")
+    if arguments.folds < 3:
+        raise ValueError(f"`folds` must be 3 or more, got {arguments.folds}: two are left out together.")
+    plan = read_plan(Path(arguments.plan))
+    bank = FeatureBank.load(arguments.bank)
+    join_sources(bank, arguments.merge_sources)
+    kept = (bank.rows["view"] != STANDARD_VIEW) | bank.rows["delivery"].isin(DELIVERIES)
+    bank = bank.select(kept.to_numpy())
+    _check_bank(bank, plan)
+    nested = Nested(bank, Path(arguments.output) / "fits", training, arguments)
+    nested.run(plan.cases)
+    judged = {name: nested.judge(case) for name, case in plan.cases.items()}
+    chosen = nested.choose(plan.cases)
+    judged[CHOSEN] = nested.assemble(judged, chosen)
+    rows = {}
+    for name, answers in tqdm(judged.items(), desc="figures", unit="attempt"):
+        rows[name] = nested.measure(answers, plan.kinds)
+        if name in plan.cases:
+            rows[name]["seconds_per_fit"] = nested.seconds(plan.cases[name])
+        if other := plan.baseline_of.get(name):
+            rows[name]["compared_with"] = other
+            rows[name]["auc_difference"] = nested.auc_difference(answers, judged[other])
+    results = {
+        "settings": {
+            "folds": arguments.folds,
+            "seeds": arguments.seeds,
+            "merge_sources": arguments.merge_sources,
+            "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
+            "pictures": {name: int((nested.labels == label).sum()) for label, name in enumerate(CLASSES)},
+            "kinds": {name: len(sources) for name, sources in plan.kinds.items()},
+        },
+        "attempts": {name: {"why": plan.why[name], "settings": _told(case)} for name, case in plan.cases.items()},
+        "chosen_inside": chosen,
+        "rows": rows,
+        "made_by": made_by(bank),
+    }
+    write_report(results, Path(arguments.output))
+    return results
+
+
+def read_plan(path: Path) -> Plan:
+    """Read and check a plan: `kinds` (optional), `recipe` (optional) and a list `attempts`.
+
+    Raises:
+        ValueError: it is no such file; with the place and what was expected.
+    """
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict) or not isinstance(content.get("attempts"), list) or not content["attempts"]:
+        raise ValueError(f"{path} must hold a list `attempts`, see docs/default-checkpoint.md.")
+    if unknown := sorted(set(content) - {"kinds", "recipe", "attempts"}):
+        raise ValueError(f"{path} must hold `kinds`, `recipe` and `attempts`, got also {', '.join(unknown)}.")
+    recipe = content.get("recipe") or {}
+    plan = Plan({}, {}, {}, content.get("kinds") or {})
+    fields = {"name", "why", "head", "training", "views", "baseline", "compared_with"}
+    for number, entry in enumerate(content["attempts"], start=1):
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - fields:
+            raise ValueError(f"Attempt {number} of {path} must have a name, and of {sorted(fields)} no others.")
+        name, baseline = entry["name"], entry.get("baseline")
+        if name in plan.cases or name == CHOSEN:
+            raise ValueError(f"Attempt {number} of {path} must have a name of its own, got {name!r} again.")
+        if baseline is not None and baseline not in BASELINES:
+            raise ValueError(f"`baseline` of {name!r} must be one of {', '.join(BASELINES)}, got {baseline!r}.")
+        other = entry.get("compared_with")
+        if other is not None and other not in plan.cases:
+            raise ValueError(f"`compared_with` of {name!r} must be the name of an earlier attempt, got {other!r}.")
+        plan.cases[name] = Case(
+            name,
+            changes=recipe | (entry.get("training") or {}),
+            head=entry.get("head") or {},
+            views=entry.get("views") or 0,
+            baseline=baseline,
+        )
+        plan.why[name] = " ".join((entry.get("why") or "").split())
+        if other is not None:
+            plan.baseline_of[name] = other
+    return plan
+
+
+def _check_bank(bank: FeatureBank, plan: Plan) -> None:
+    clean = bank.rows[bank.rows["view"] == 0]
+    for delivery in DELIVERIES:
+        if (missing := len(clean) - int((bank.rows["delivery"] == delivery).sum())) > 0:
+            raise ValueError(
+                f"{missing} pictures of the bank were not embedded under {delivery}: make the bank with --deliveries "
+                f"{' '.join(DELIVERIES)}."
+            )
+    duplicates = find_duplicates(clean)
+    if pairs := duplicates["pairs_of_two_sources"]:
+        raise ValueError(
+            f"{pairs} near-duplicates lie in two sources, first {duplicates['examples'][0][:2]}: hold the sources out "
+            "together with `merge_sources`."
+        )
+    for kind, sources in plan.kinds.items():
+        if unknown := sorted(set(sources) - set(clean[clean["label"] == 0]["source"])):
+            raise ValueError(f"`kinds` of the plan: {kind} must hold real sources of the bank, got {unknown}.")
+
+
+def _told(case: Case) -> dict:
+    told = ("changes", "head", "views", "baseline")
+    return {name: value for name in told if (value := getattr(case, name))}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What an attempt says of every held-out view: probability and verdict "generated", (V, S), a column a seed."""
+
+    probability: NDArray
+    flagged: NDArray
+
+
+class Nested:
+    """The fits of a comparison and what follows from them.
+
+    Args:
+        bank: clean pictures, random deliveries to fit on, and DELIVERIES of every picture.
+        folder: where fits are kept.
+        training: the recipe.
+        arguments: folds, seeds and targets.
+    """
+
+    def __init__(
+        self, bank: FeatureBank, folder: Path, training: RobustTrainingArguments, arguments: CompareArguments
+    ) -> None:
+        self.study = Study(bank, folder, training, arguments.folds)
+        self.seeds, self.folds = arguments.seeds, range(arguments.folds)
+        self.targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
+        # Of every delivery the same pictures in the same order, beside their clean views.
+        rows = bank.rows.assign(number=np.arange(len(bank)))
+        clean = rows.iloc[self.study.clean]
+        self.views = {"clean": clean["number"].to_numpy()}
+        for name in DELIVERIES:
+            of_record = rows[rows["delivery"] == name].set_index("record_id")["number"]
+            self.views[name] = of_record.loc[clean["record_id"]].to_numpy()
+        self.labels, self.sources = clean["label"].to_numpy(), clean["source"].to_numpy()
+        self.fold = self.study.fold[self.study.clean]
+
+    def run(self, cases: dict[str, Case]) -> None:
+        """Make all fits, outer and inner."""
+        self.study.make(self._fits(cases))
+
+    def _fits(self, cases: dict[str, Case]) -> Iterator[tuple[Case, int, tuple[int, ...]]]:
+        for case in cases.values():
+            for pair in combinations(self.folds, 2):
+                yield case, self.seeds[0], pair
+            for seed in self._seeds(case):
+                for fold in self.folds:
+                    yield case, seed, (fold,)
+
+    def judge(self, case: Case) -> Answers:
+        """Probabilities and verdicts of the outer fits, by what the inner scores of each outer group give."""
+        views = len(self.study.view)
+        probability = np.full((views, len(self.seeds)), np.nan)
+        flagged = np.zeros((views, len(self.seeds)), dtype=bool)
+        for fold in self.folds:
+            calibration = self._calibration(case, fold)
+            rows = self.study.scored_rows((fold,))
+            for column, seed in enumerate(self.seeds):
+                scores = self.study.scores_of(case, seed if seed in self._seeds(case) else self.seeds[0], (fold,))
+                probability[rows, column] = calibration.probability(scores)
+                flagged[rows, column] = probability[rows, column] >= calibration.generated_threshold
+        return Answers(probability, flagged)
+
+    def choose(self, cases: dict[str, Case]) -> list[str]:
+        """For each outer group the attempt with the best mean AUC of its inner scores, clean and delivered."""
+        best = []
+        for fold in self.folds:
+            found = {name: self._inner_auc(self._inner_scores(case, fold), fold) for name, case in cases.items()}
+            best.append(max(found, key=lambda name: found[name]))
+        return best
+
+    def assemble(self, judged: dict[str, Answers], chosen: list[str]) -> Answers:
+        """The answers of the attempt that was chosen for each group."""
+        first = judged[chosen[0]]
+        probability, flagged = first.probability.copy(), first.flagged.copy()
+        for fold, name in zip(self.folds, chosen, strict=True):
+            rows = self.study.scored_rows((fold,))
+            probability[rows], flagged[rows] = judged[name].probability[rows], judged[name].flagged[rows]
+        return Answers(probability, flagged)
+
+    def measure(self, answers: Answers, kinds: dict[str, list[str]]) -> dict:
+        """All figures of an attempt: means over the seeds, with intervals by a bootstrap over sources."""
+        figures: dict[str, Any] = {}
+        for delivery, rows in self.views.items():
+            figures[delivery] = self._ranking(answers.probability[rows]) | self._shares(answers.flagged[rows])
+        clean = self.views["clean"]
+        real = self.labels == 0
+        figures["auc_loss"] = {
+            name: figures["clean"]["auc"]["value"] - figures[name]["auc"]["value"] for name in DELIVERIES
+        }
+        weights = source_weights(self.labels, self.sources)
+        figures["ece"] = float(
+            np.mean([expected_calibration_error(self.labels, p, weights) for p in answers.probability[clean].T])
+        )
+        by_source = pd.Series(answers.flagged[clean][real].mean(axis=1)).groupby(self.sources[real])
+        counts, rates = by_source.size(), by_source.mean()
+        large = rates[counts >= SOURCE_PICTURES].sort_values(ascending=False)
+        figures["false_alarms_by_source"] = {str(name): float(rate) for name, rate in large.items()}
+        figures["false_alarms_by_kind"] = {
+            kind: float(answers.flagged[clean][real & np.isin(self.sources, sources)].mean())
+            for kind, sources in self._kinds(kinds).items()
+        }
+        return figures
+
+    def auc_difference(self, first: Answers, second: Answers) -> dict:
+        """AUC of the first minus that of the second on the pictures as they are, paired by picture and seed."""
+        rows = self.views["clean"]
+        pairs = np.stack([first.probability[rows], second.probability[rows]], axis=2)  # (N, S, 2)
+        statistic = mean_over_seeds(auc_difference)
+        value = statistic(self.labels, pairs, np.ones(len(rows)))
+        return {
+            "value": float(value),
+            "interval": bootstrap_interval(statistic, self.labels, pairs, self.sources, draws=DRAWS),
+        }
+
+    def seconds(self, case: Case) -> float:
+        """Mean time of an outer fit and its scores."""
+        return float(np.mean([self.study.seconds_of(case, self.seeds[0], (fold,)) for fold in self.folds]))
+
+    def _kinds(self, kinds: dict[str, list[str]]) -> dict[str, list[str]]:
+        """The plan's kinds, and one of all other real sources."""
+        named = {source for sources in kinds.values() for source in sources}
+        others = sorted(set(self.sources[self.labels == 0]) - named)
+        return kinds | ({"others": others} if kinds and others else {})
+
+    def _seeds(self, case: Case) -> list[int]:
+        """A logistic regression has no seed."""
+        return self.seeds[:1] if case.baseline else self.seeds
+
+    def _inner_scores(self, case: Case, fold: int) -> NDArray:
+        """Scores (V,) of every view outside a group, by fits that saw neither the group nor the view's own."""
+        scores = np.full(len(self.study.view), np.nan)
+        for other in self.folds:
+            if other != fold:
+                pair = (min(fold, other), max(fold, other))
+                scored = self.study.scored_rows(pair)
+                own = self.study.fold[scored] == other
+                scores[scored[own]] = self.study.scores_of(case, self.seeds[0], pair)[own]
+        return scores
+
+    def _inner_auc(self, scores: NDArray, fold: int) -> float:
+        outside = self.fold != fold
+        weights = source_weights(self.labels[outside], self.sources[outside])
+        found = [roc_auc(self.labels[outside], scores[rows[outside]], weights) for rows in self.views.values()]
+        return float(np.mean(found))
+
+    def _calibration(self, case: Case, fold: int) -> Calibration:
+        outside = self.fold != fold
+        scores = self._inner_scores(case, fold)[self.views["clean"][outside]]
+        return calibrate(self.labels[outside], scores, self.sources[outside], **self.targets)
+
+    def _ranking(self, probability: NDArray) -> dict:
+        """AUC and the share found at 1 % and 5 % false alarms, at thresholds chosen on these very pictures."""
+        names = ("auc", "auc_sources_weighted_equally", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr")
+
+        def figures(labels: NDArray, scores: NDArray, weights: NDArray) -> NDArray:
+            equal = weights * equal_weights
+            return np.mean([_four_figures(labels, column, weights, equal) for column in scores.T], axis=0)
+
+        equal_weights = source_weights(self.labels, self.sources)
+        ones = np.ones(len(self.labels))
+        values = figures(self.labels, probability, ones)
+        ends = bootstrap_intervals(figures, self.labels, probability, self.sources, draws=DRAWS)
+        intervals = ends or [None] * len(names)
+        return {
+            name: {"value": float(value), "interval": interval}
+            for name, value, interval in zip(names, values, intervals, strict=True)
+        }
+
+    def _shares(self, flagged: NDArray) -> dict:
+        """Share called generated of each class, at the thresholds that the inner scores gave."""
+        shares = {}
+        for label, name in enumerate(("false_alarms", "found")):
+            rows = self.labels == label
+            values = flagged[rows].mean(axis=1)
+            ends = bootstrap_interval(weighted_mean, self.labels[rows], values, self.sources[rows], draws=DRAWS)
+            shares[name] = {"value": float(values.mean()), "interval": ends}
+        return shares
+
+
+def _four_figures(labels: NDArray, scores: NDArray, weights: NDArray, equal: NDArray) -> list[float]:
+    auc, _, _, at_1_percent, at_5_percent, _ = ranking(labels, scores, weights)
+    return [auc, roc_auc(labels, scores, equal), at_1_percent, at_5_percent]
+
+
+__all__ = ["CHOSEN", "CompareArguments", "compare", "read_plan"]
