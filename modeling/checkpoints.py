@@ -84,8 +84,21 @@ def resolve_checkpoint(model: str | os.PathLike | None = None) -> str:
 
 
 def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
-    """Load the image processor of a checkpoint or backbone folder or Hub id."""
-    return RobustClipImageProcessor.from_pretrained(str(checkpoint))
+    """Make the image processor of a checkpoint or backbone: its size, mean and standard deviation.
+
+    How the picture becomes a square is ours whatever the backbone: never stretched, as SigLIP's own processor does.
+
+    Args:
+        checkpoint: a folder or Hub id with a preprocessor_config.json.
+
+    Raises:
+        ValueError: it lacks one of the three.
+    """
+    fields, _ = RobustClipImageProcessor.get_image_processor_dict(str(checkpoint))
+    if missing := [name for name in ("size", "image_mean", "image_std") if name not in fields]:
+        raise ValueError(f"preprocessor_config.json of {checkpoint} must hold size, mean and std, it lacks {missing}.")
+    names = ("size", "crop_size", "do_center_crop", "image_mean", "image_std")
+    return RobustClipImageProcessor(**{name: fields[name] for name in names if name in fields})
 
 
 def _fingerprint() -> str:

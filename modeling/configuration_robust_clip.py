@@ -9,7 +9,7 @@ travel with the weights, and labels are fixed to 0 = "real", 1 = "generated".
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import CLIPTextConfig, CLIPVisionConfig, PreTrainedConfig
+from transformers import AutoConfig, CLIPTextConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 # openai/clip-vit-large-patch14, the paper's backbone.
@@ -22,13 +22,17 @@ PAPER_VISION = {
     "projection_dim": 768,
 }
 
+# Image towers built as CLIP's: a projection of the class token.
+CLIP_TOWERS = ("clip_vision_model", "metaclip_2_vision_model")
+
 
 @strict
 class RobustClipConfig(PreTrainedConfig):
     """Everything that turns a picture, and a caption when there is one, into a calibrated probability.
 
     Args:
-        vision_config: image tower (`CLIPVisionConfig` or its dict). The default is the paper's ViT-L/14.
+        vision_config: image tower: the configuration of one of `modeling_robust_clip.IMAGE_TOWERS`, or its dict with
+            its `model_type`; without one, a CLIP's. The default is the paper's ViT-L/14.
         text_config: text tower (`CLIPTextConfig` or its dict). `None` = the detector takes pictures only.
         head_depth: number of blocks [Linear, BatchNorm, activation, Dropout] before the last Linear. Paper: 3.
         head_width: width of these blocks. `None` = the width of their input, as in the paper.
@@ -50,11 +54,11 @@ class RobustClipConfig(PreTrainedConfig):
 
     model_type = "robust_clip"
     sub_configs_defaults = {
-        "vision_config": SubConfigSpec(config_class=CLIPVisionConfig, init_kwargs=PAPER_VISION),
+        "vision_config": SubConfigSpec(AutoConfig, model_type="clip_vision_model", init_kwargs=PAPER_VISION),
         "text_config": SubConfigSpec(config_class=CLIPTextConfig, optional=True),
     }
 
-    vision_config: dict | CLIPVisionConfig | None = None
+    vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | CLIPTextConfig | None = None
     head_depth: int = 3
     head_width: int | None = None
@@ -78,10 +82,15 @@ class RobustClipConfig(PreTrainedConfig):
         super().__post_init__(**kwargs)
 
     @property
+    def image_dim(self) -> int:
+        """Width of the image embedding."""
+        tower = self.vision_config
+        return tower.projection_dim if tower.model_type in CLIP_TOWERS else tower.hidden_size
+
+    @property
     def feature_dim(self) -> int:
         """Width of the head's input: image embedding, plus text embedding where there is a text tower."""
-        text_dim = self.text_config.projection_dim if self.text_config is not None else 0
-        return self.vision_config.projection_dim + text_dim
+        return self.image_dim + (self.text_config.projection_dim if self.text_config is not None else 0)
 
     def validate_head(self) -> None:
         """Checked by `@strict` at construction."""
@@ -103,4 +112,4 @@ class RobustClipConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["RobustClipConfig"]
+__all__ = ["CLIP_TOWERS", "RobustClipConfig"]

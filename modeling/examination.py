@@ -15,7 +15,7 @@ from PIL import Image
 
 from .cautions import Caution, find_cautions
 from .detector import Detection, Detector
-from .explanation import Explanation, explain
+from .explanation import Explanation, can_explain, explain
 from .images import open_image, read_bytes, read_header
 from .provenance import Provenance, read_provenance
 from .stability import Stability, measure_stability
@@ -37,7 +37,7 @@ class Examination:
         cautions: why this picture may be judged badly.
         provenance: what the file itself says; never part of the score.
         stability: the picture under standard deliveries.
-        explanation: what moved the score.
+        explanation: what moved the score; `None` for an image tower that is not built as CLIP's.
         milliseconds: time of each part.
         complete: whether all parts are there.
     """
@@ -125,7 +125,7 @@ def examine(
     answer = dataclasses.replace(answer, stability=stability, milliseconds=timed("stability", begin))
     yield answer
     begin = time.perf_counter()
-    explanation = explain(detector, picture, caption)
+    explanation = explain(detector, picture, caption) if can_explain(detector.model) else None
     answer = dataclasses.replace(
         answer, explanation=explanation, milliseconds=timed("explanation", begin), complete=True
     )

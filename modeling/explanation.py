@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from . import RobustClipForImageClassification
+from .configuration_robust_clip import CLIP_TOWERS
 from .detector import Detector
 from .image_processing_robust_clip import central_square
 
@@ -57,11 +58,16 @@ class Explanation:
         }
 
 
+def can_explain(model: RobustClipForImageClassification) -> bool:
+    """Whether there is a map for the model: its image tower must be built as CLIP's."""
+    return model.config.vision_config.model_type in CLIP_TOWERS
+
+
 def explain(detector: Detector, picture: Image.Image, caption: str | None = None) -> Explanation:
     """Find the regions that moved the score of a picture.
 
     Args:
-        detector: what scores it.
+        detector: what scores it; `can_explain` says whether it can be taken apart.
         picture: from `open_image`.
         caption: as in `Detector.detect`; it stays the same while the picture is taken apart.
 
@@ -162,4 +168,4 @@ def draw(picture: Image.Image, explanation: Explanation, max_side: int = 768) ->
     return Image.fromarray(np.rint(drawn).astype(np.uint8))
 
 
-__all__ = ["Explanation", "attribute_regions", "draw", "explain"]
+__all__ = ["Explanation", "attribute_regions", "can_explain", "draw", "explain"]

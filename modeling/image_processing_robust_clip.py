@@ -142,8 +142,9 @@ class RobustClipImageProcessor(BaseImageProcessor):
     """Turns pictures into the model's `pixel_values`.
 
     Args:
-        size: side of the square the model sees, in pixels; the short side of a picture is resized to it. CLIP's own
-            files write it as {"shortest_edge": 224}.
+        size: side of the square the model sees, in pixels; the short side of a picture is resized to it. Backbones'
+            own files write it as {"shortest_edge": 224} or {"height": 224, "width": 224}.
+        crop_size: the same, where a backbone's own file resizes to a larger `size` than it crops to, as DINOv2's.
         image_mean: mean of R, G and B in [0, 1]. `None` = CLIP's.
         image_std: standard deviation of R, G and B. `None` = CLIP's.
         **kwargs: other fields of a saved `preprocessor_config.json`, kept as attributes.
@@ -159,18 +160,23 @@ class RobustClipImageProcessor(BaseImageProcessor):
     def __init__(
         self,
         size: int | dict[str, int] = 224,
+        crop_size: int | dict[str, int] | None = None,
         image_mean: list[float] | None = None,
         image_std: list[float] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        if crop_size is not None and kwargs.get("do_center_crop", True):
+            size = crop_size
+        given = size
         if isinstance(size, dict):
-            size = size.get("shortest_edge", size.get("height", 0))
+            height, width = size.get("height"), size.get("width")
+            size = size.get("shortest_edge", height if height == width else None)
         self.size = size
         self.image_mean = list(OPENAI_CLIP_MEAN if image_mean is None else image_mean)
         self.image_std = list(OPENAI_CLIP_STD if image_std is None else image_std)
         if not isinstance(size, int) or size < 1:
-            raise ValueError(f"`size` must be a whole number of pixels, 1 or more, got {size!r}.")
+            raise ValueError(f"`size` must be one whole number of pixels for both sides, 1 or more, got {given!r}.")
         if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
             raise ValueError(
                 "`image_mean` and `image_std` must hold three numbers each, the latter above 0, got "

@@ -1,9 +1,10 @@
-"""The robust CLIP detector: frozen CLIP towers, an MLP head, one score (arXiv 2404.12908, section 3).
+"""The robust CLIP detector: frozen towers, an MLP head, one score (arXiv 2404.12908, section 3).
 
 Published with the weights as remote code: it imports only torch, transformers and its sibling configuration.
 
 Differences from the reference code: text is optional per sample (a learned embedding stands in where there is none),
-stored embeddings can be fed instead of pictures, and the two class logits carry the calibration.
+stored embeddings can be fed instead of pictures, the two class logits carry the calibration, and the image tower may
+be another one than CLIP's.
 """
 
 import os
@@ -16,8 +17,13 @@ from transformers import (
     AutoConfig,
     CLIPTextModelWithProjection,
     CLIPVisionModelWithProjection,
+    Dinov2Model,
+    Dinov2WithRegistersModel,
+    DINOv3ViTModel,
+    MetaClip2VisionModelWithProjection,
     PreTrainedConfig,
     PreTrainedModel,
+    SiglipVisionModel,
 )
 from transformers import initialization as init
 from transformers.activations import ACT2FN
@@ -31,6 +37,18 @@ AUTO_MAP = {
     "AutoModel": "modeling_robust_clip.RobustClipModel",
     "AutoModelForImageClassification": "modeling_robust_clip.RobustClipForImageClassification",
 }
+# `model_type` of an image tower's configuration -> its class. The embedding is what the tower itself offers: CLIP's
+# projected one, SigLIP's pooled one, the class token of DINOv2 and DINOv3.
+IMAGE_TOWERS = {
+    "clip_vision_model": CLIPVisionModelWithProjection,
+    "metaclip_2_vision_model": MetaClip2VisionModelWithProjection,
+    "siglip_vision_model": SiglipVisionModel,
+    "dinov2": Dinov2Model,
+    "dinov2_with_registers": Dinov2WithRegistersModel,
+    "dinov3_vit": DINOv3ViTModel,
+}
+# `model_type` of a backbone with two towers -> that of its image tower. (Many models hold a CLIP tower among others.)
+TWO_TOWERS = {"clip": "clip_vision_model", "metaclip_2": "metaclip_2_vision_model", "siglip": "siglip_vision_model"}
 
 
 @dataclass
@@ -38,7 +56,7 @@ class RobustClipModelOutput(ModelOutput):
     """Embeddings of a batch.
 
     Args:
-        image_embeds: (B, D_image) CLIP image embeddings after projection, not normalised.
+        image_embeds: (B, D_image) image embeddings, not normalised.
         text_embeds: (B, D_text) text embeddings, the learned no-text embedding where a sample has no text;
             `None` without a text tower.
     """
@@ -126,30 +144,28 @@ class RobustClipPreTrainedModel(PreTrainedModel):
     def from_backbone(
         cls, name_or_path: str, *, use_text: bool = True, revision: str | None = None, **config_fields: Any
     ) -> Self:
-        """Build a detector with pretrained CLIP towers and a fresh head.
+        """Build a detector with pretrained towers and a fresh head.
 
         Args:
-            name_or_path: a Hub id or a folder of a CLIP with both towers, or of an image tower alone.
-            use_text: take the text tower too, where the backbone has one.
+            name_or_path: a Hub id or a folder of a CLIP with both towers or of its image tower alone; or of a SigLIP
+                (also a SigLIP 2 of fixed size), MetaCLIP 2, DINOv2 or DINOv3 ViT, of which the image tower is taken.
+            use_text: take the text tower too, where the backbone is a CLIP with one.
             revision: branch, tag or commit on the Hub.
             **config_fields: fields of `RobustClipConfig`, for example `head_dropout=0.5`.
 
         Raises:
-            ValueError: the backbone is not a CLIP.
+            ValueError: the backbone is none of these, or has no embedding.
 
         Example:
             >>> model = RobustClipForImageClassification.from_backbone("openai/clip-vit-large-patch14")
         """
         source = AutoConfig.from_pretrained(name_or_path, revision=revision)
-        if source.model_type not in ("clip", "clip_vision_model"):
-            raise ValueError(
-                f"`name_or_path` must name a CLIP (model_type clip or clip_vision_model), got {source.model_type!r} "
-                f"from {name_or_path!r}."
-            )
-        use_text = use_text and source.model_type == "clip"
-        vision = CLIPVisionModelWithProjection.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+        tower_class = _image_tower_class(source.model_type, name_or_path)
+        vision = tower_class.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+        if not getattr(vision.config, "vision_use_head", True):
+            raise ValueError(f"The image tower of {str(name_or_path)!r} must have a pooling head, got none.")
         text = None
-        if use_text:
+        if use_text and source.model_type == "clip":
             text = CLIPTextModelWithProjection.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
         config_fields = {"backbone_name": str(name_or_path), "backbone_revision": revision, **config_fields}
         config = RobustClipConfig(
@@ -174,7 +190,8 @@ class RobustClipModel(RobustClipPreTrainedModel):
     def __init__(self, config: RobustClipConfig) -> None:
         """Build the towers of the configuration, frozen and in evaluation mode."""
         super().__init__(config)
-        self.vision_tower = CLIPVisionModelWithProjection._from_config(config.vision_config)
+        tower_class = _image_tower_class(config.vision_config.model_type, "vision_config")
+        self.vision_tower = tower_class._from_config(config.vision_config)
         self.text_tower = None
         self.no_text_embed = None
         if config.text_config is not None:
@@ -217,10 +234,15 @@ class RobustClipModel(RobustClipPreTrainedModel):
         if (pixel_values is None) == (image_embeds is None):
             raise ValueError("Give exactly one of `pixel_values` and `image_embeds`.")
         if image_embeds is None:
-            image_embeds = self.vision_tower(pixel_values=pixel_values).image_embeds
+            image_embeds = self.embed_images(pixel_values)
         text_embeds = self._embed_text(image_embeds, input_ids, attention_mask, text_embeds)
         output = RobustClipModelOutput(image_embeds=image_embeds, text_embeds=text_embeds)
         return output if return_dict is not False else output.to_tuple()
+
+    def embed_images(self, pixel_values: Tensor) -> Tensor:
+        """Image embeddings (B, D_image) of pictures (B, 3, S, S)."""
+        output = self.vision_tower(pixel_values=pixel_values)
+        return output["image_embeds" if "image_embeds" in output else "pooler_output"]
 
     def _embed_text(
         self, image_embeds: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None, text_embeds: Tensor | None
@@ -313,6 +335,18 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
             text_embeds=embeds.text_embeds,
         )
         return output if return_dict is not False else output.to_tuple()
+
+
+def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrainedModel]:
+    """Class of the image tower of a backbone, or a ValueError that says which backbones there are."""
+    tower_type = TWO_TOWERS.get(model_type, model_type)
+    if tower_type not in IMAGE_TOWERS:
+        why = " SigLIP 2 NaFlex takes pictures of any size; take one of fixed size." if "siglip2" in model_type else ""
+        raise ValueError(
+            f"{str(name)!r} must be a backbone of model_type {', '.join([*TWO_TOWERS, *IMAGE_TOWERS])}, "
+            f"got {model_type!r}.{why}"
+        )
+    return IMAGE_TOWERS[tower_type]
 
 
 def _without_path(config: PreTrainedConfig) -> dict:

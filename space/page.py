@@ -190,7 +190,7 @@ def _examinations(detector: Detector, image: dict | None, caption: str, language
 def _about_map(found: Examination, language: str) -> str:
     """How to read the heat map."""
     if found.explanation is None:
-        return sentence("card", "working", language)
+        return sentence("explanation", "none", language) if found.complete else sentence("card", "working", language)
     left, top, right, bottom = found.explanation.box
     whole = right - left >= found.picture.width and bottom - top >= found.picture.height
     codes = ("legend", "limits") if whole else ("legend", "outside", "limits")

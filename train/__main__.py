@@ -40,7 +40,10 @@ class FeatureArguments:
     """How to embed."""
 
     output: str = field(metadata={"help": "Folder of the bank; an interrupted run goes on where it stopped."})
-    backbone: str = field(default="default", metadata={"help": "`default`, or a CLIP by Hub id or folder."})
+    backbone: str = field(
+        default="default",
+        metadata={"help": "`default`, or by Hub id or folder: a CLIP, SigLIP, MetaCLIP 2, DINOv2 or DINOv3."},
+    )
     views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
     probe_per_source: int = field(
         default=0,

@@ -36,6 +36,15 @@ NOTES: tuple[str, ...] = (
     "failures",
 )
 NOTES += ("limits", "compute", "reproduce")
+# `model_type` of an image tower -> what the card calls it.
+_TOWER_NAMES = {
+    "clip_vision_model": "CLIP",
+    "metaclip_2_vision_model": "MetaCLIP 2",
+    "siglip_vision_model": "SigLIP",
+    "dinov2": "DINOv2",
+    "dinov2_with_registers": "DINOv2",
+    "dinov3_vit": "DINOv3",
+}
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -137,6 +146,7 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
             notes=notes,
             config=config,
             backbone=hub_name(config),
+            tower=_TOWER_NAMES[config["vision_config"]["model_type"]],
             figures=figures_table(evaluation),
             evaluation=evaluation,
             made_by=evaluation.get("made_by", {}),

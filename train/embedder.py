@@ -86,9 +86,11 @@ class Embedder:
                     text_embeds.append(self._embed_texts(texts))
                 progress.set_postfix_str(f"{len(rows)} views of this shard")
         columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
-        table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.vision_config)})
+        table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.image_dim)})
         if self.tokenizer is not None:
-            table = table.append_column("text_embeds", _vectors(text_embeds, self.model.config.text_config))
+            table = table.append_column(
+                "text_embeds", _vectors(text_embeds, self.model.config.text_config.projection_dim)
+            )
         return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
 
     def _batches(
@@ -178,9 +180,8 @@ def _number_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def _vectors(batches: list[torch.Tensor], tower_config: object) -> pa.FixedSizeListArray:
-    """Batches of (B, D) tensors as an Arrow column of D-vectors."""
-    width = tower_config.projection_dim  # type: ignore[attr-defined]
+def _vectors(batches: list[torch.Tensor], width: int) -> pa.FixedSizeListArray:
+    """Batches of (B, width) tensors as an Arrow column of vectors."""
     values = torch.cat(batches).flatten().numpy() if batches else np.empty(0, np.float32)
     return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
 

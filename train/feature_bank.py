@@ -127,7 +127,7 @@ def build_feature_bank(
     Args:
         records: from `train.data.load_records`.
         output: folder to write; one that an interrupted run left is continued.
-        backbone: "default", or a CLIP or one of our checkpoints by Hub id or folder.
+        backbone: "default", or by Hub id or folder: what `from_backbone` takes, or one of our checkpoints.
         views: views a record, at least 1; the first is the picture as it is.
         probe_per_source: records of each source and class that are embedded under every standard delivery too.
         deliveries: names of standard deliveries that every record is embedded under.
@@ -298,7 +298,7 @@ def _claim_folder(path: Path, settings: dict) -> None:
 
 
 def load_backbone(folder: str) -> RobustClipModel:
-    """The backbone of a CLIP, or of one of our checkpoints, by folder or Hub id, in evaluation mode."""
+    """A backbone, or that of one of our checkpoints, by folder or Hub id, in evaluation mode."""
     if AutoConfig.from_pretrained(folder).model_type == RobustClipConfig.model_type:
         return RobustClipModel.from_pretrained(folder).eval()
     return RobustClipModel.from_backbone(folder).eval()

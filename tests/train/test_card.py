@@ -179,6 +179,14 @@ def test_parts_that_are_null_are_named_as_not_measured(evaluation, config):
     assert text.count("not measured for this checkpoint") == 3
 
 
+def test_another_backbone_is_called_by_its_familys_name(evaluation, config):
+    config["vision_config"] = {"model_type": "dinov3_vit"}
+    config["backbone_name"] = "facebook/dinov3-vitb16-pretrain-lvd1689m"
+    text = model_card(evaluation, config, None)
+    assert "Image tower of DINOv3 (facebook/dinov3-vitb16-pretrain-lvd1689m), frozen" in text
+    assert "CLIP (" not in text
+
+
 def test_a_local_backbone_is_not_named(evaluation, config):
     config["backbone_name"] = "/home/somebody/clip"
     text = model_card(evaluation, config, None)
