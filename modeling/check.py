@@ -72,11 +72,11 @@ def score_examples(detector: Detector, folder: Path = EXAMPLES) -> dict[str, flo
 
 
 def embed_examples(detector: Detector, folder: Path = EXAMPLES) -> dict[str, Tensor]:
-    """Image embeddings (D,) of the example pictures, by file name."""
+    """The image tower's embeddings (D,) of the example pictures, by file name."""
     files = example_files(folder)
     with torch.inference_mode():
         inputs = detector.processor(images=[open_image(path) for path in files], return_tensors="pt")
-        embeddings = detector.model(**inputs).image_embeds.float()
+        embeddings = detector.model(**inputs).image_embeds[:, : detector.model.config.embedding_dim].float()
     return {path.name: embedding for path, embedding in zip(files, embeddings, strict=True)}
 
 

@@ -24,6 +24,8 @@ PAPER_VISION = {
 
 # Image towers built as CLIP's: a projection of the class token.
 CLIP_TOWERS = ("clip_vision_model", "metaclip_2_vision_model")
+# What can be taken from the tokens behind a block: the class token, and the mean of the patches' tokens.
+IMAGE_TOKENS = ("class", "patch_mean")
 
 
 @strict
@@ -34,6 +36,11 @@ class RobustClipConfig(PreTrainedConfig):
         vision_config: image tower: the configuration of one of `modeling_robust_clip.IMAGE_TOWERS`, or its dict with
             its `model_type`; without one, a CLIP's. The default is the paper's ViT-L/14.
         text_config: text tower (`CLIPTextConfig` or its dict). `None` = the detector takes pictures only.
+        image_layers: blocks of the image tower, 1 the first, whose tokens the head sees beside the embedding (as RINE
+            does, arXiv 2402.19091). `None` = the embedding alone, as in the paper.
+        image_tokens: which tokens of these blocks, of `IMAGE_TOKENS`.
+        head_components: the head sees the embedding and each token as so many whitened principal components, fitted
+            to the training data and then frozen. `None` = as they are, as in the paper.
         head_depth: number of blocks [Linear, BatchNorm, activation, Dropout] before the last Linear. Paper: 3.
         head_width: width of these blocks. `None` = the width of their input, as in the paper.
         head_activation: name of an activation of transformers. The reference code uses LeakyReLU(0.01).
@@ -60,6 +67,9 @@ class RobustClipConfig(PreTrainedConfig):
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | CLIPTextConfig | None = None
+    image_layers: list[int] | None = None
+    image_tokens: list[str] | None = None
+    head_components: int | None = None
     head_depth: int = 3
     head_width: int | None = None
     head_activation: str = "leaky_relu"
@@ -79,21 +89,54 @@ class RobustClipConfig(PreTrainedConfig):
         self.id2label = {0: "real", 1: "generated"}
         self.label2id = {"real": 0, "generated": 1}
         self.problem_type = "single_label_classification"
+        self.image_layers = self.image_layers or None
+        self.image_tokens = (self.image_tokens or ["class"]) if self.image_layers else None
         super().__post_init__(**kwargs)
 
     @property
-    def image_dim(self) -> int:
-        """Width of the image embedding."""
+    def embedding_dim(self) -> int:
+        """Width of the tower's own image embedding, the first columns of `image_embeds`."""
         tower = self.vision_config
         return tower.projection_dim if tower.model_type in CLIP_TOWERS else tower.hidden_size
 
     @property
+    def image_parts(self) -> list[int]:
+        """Widths of the parts of `image_embeds`: the embedding, then for each layer its tokens."""
+        tokens = len(self.image_layers or []) * len(self.image_tokens or [])
+        return [self.embedding_dim, *[self.vision_config.hidden_size] * tokens]
+
+    @property
+    def image_dim(self) -> int:
+        """Width of `image_embeds`, D_image."""
+        return sum(self.image_parts)
+
+    @property
     def feature_dim(self) -> int:
-        """Width of the head's input: image embedding, plus text embedding where there is a text tower."""
-        return self.image_dim + (self.text_config.projection_dim if self.text_config is not None else 0)
+        """Width of the head's first Linear: image features, plus text embedding where there is a text tower."""
+        most = self.head_components or self.image_dim
+        image = sum(min(part, most) for part in self.image_parts)
+        return image + (self.text_config.projection_dim if self.text_config is not None else 0)
+
+    def validate_image(self) -> None:
+        """Checked by `@strict` at construction."""
+        if self.vision_config is None or not self.image_layers:
+            return
+        blocks = self.vision_config.num_hidden_layers
+        layers = self.image_layers
+        if sorted(set(layers)) != layers or not 1 <= layers[0] <= layers[-1] <= blocks:
+            raise ValueError(f"`image_layers` must rise within 1 to the tower's {blocks} blocks, got {layers}.")
+        tokens = [name for name in IMAGE_TOKENS if name in self.image_tokens]
+        if tokens != self.image_tokens:
+            raise ValueError(
+                f"`image_tokens` must be of {list(IMAGE_TOKENS)}, in this order, got {self.image_tokens}."
+            )
+        if "class" in tokens and self.vision_config.model_type == "siglip_vision_model":
+            raise ValueError('`image_tokens` must be ["patch_mean"] for a SigLIP: its tower has no class token.')
 
     def validate_head(self) -> None:
         """Checked by `@strict` at construction."""
+        if self.head_components is not None and self.head_components < 1:
+            raise ValueError(f"`head_components` must be 1 or more, or None for none, got {self.head_components}.")
         if self.head_depth < 0:
             raise ValueError(f"`head_depth` must be 0 or more, got {self.head_depth}.")
         if self.head_width is not None and self.head_width < 1:
@@ -112,4 +155,4 @@ class RobustClipConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["CLIP_TOWERS", "RobustClipConfig"]
+__all__ = ["CLIP_TOWERS", "IMAGE_TOKENS", "RobustClipConfig"]

@@ -232,7 +232,7 @@ class Detector:
     def _judge(
         self, pictures: list[Image.Image], contents: list[bytes | Image.Image], captions: Sequence[str | None]
     ) -> tuple[list[Detection], torch.Tensor]:
-        """Score opened pictures in one batch; also their embeddings, (B, D)."""
+        """Score opened pictures in one batch; also the tower's embeddings of them, (B, D)."""
         if any(captions) and not self.reads_captions:
             raise ValueError(NO_TEXT_TOWER)
         with torch.inference_mode():
@@ -255,7 +255,7 @@ class Detector:
             )
             for i, (picture, content) in enumerate(zip(pictures, contents, strict=True))
         ]
-        return detections, outputs.image_embeds
+        return detections, outputs.image_embeds[:, : self.model.config.embedding_dim]
 
     def _detection(self, score: float, probability: float, **facts: Any) -> Detection:
         """What every answer of this checkpoint says."""

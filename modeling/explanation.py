@@ -106,8 +106,9 @@ def attribute_regions(
 
 
 def first_block(model: RobustClipForImageClassification) -> int:
-    """Number of the first block that is run again."""
-    return int(DEPTH * model.config.vision_config.num_hidden_layers)
+    """Number of the first block that is run again: not after a layer that the head reads."""
+    depth = int(DEPTH * model.config.vision_config.num_hidden_layers)
+    return min([depth, *(model.config.image_layers or [])])
 
 
 @torch.no_grad()
@@ -127,9 +128,12 @@ def score_from(
     tower = model.backbone.vision_tower
 
     def score(tokens: Tensor) -> Tensor:
-        for layer in tower.vision_model.encoder.layers[block:]:
-            tokens = layer(tokens, attention_mask=None)
+        behind = {block: tokens}
+        for number, layer in enumerate(tower.vision_model.encoder.layers[block:], start=block + 1):
+            tokens = behind[number] = layer(tokens, attention_mask=None)
         image_embeds = tower.visual_projection(tower.vision_model.post_layernorm(tokens[:, 0]))
+        read = [behind[layer] for layer in model.config.image_layers or []]
+        image_embeds = model.backbone.join_image_embeds(image_embeds, read)
         text = None if text_embeds is None else text_embeds.expand(len(tokens), -1)
         return model(image_embeds=image_embeds, text_embeds=text).score
 

@@ -103,7 +103,7 @@ class KnownData:
             return None
         made = tuple(made_from.pop(name, "") for name in ("format", "backbone_name", "backbone_revision"))
         wanted = FORMAT, *backbone_of(config)
-        size = config.image_dim
+        size = config.embedding_dim
         shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         fits = shapes == {"mean": (size,), "whitener": (size, size), "quantiles": (tensors["quantiles"].numel(),)}
         if made != wanted or not fits or tensors["quantiles"].numel() < 2:

@@ -56,7 +56,8 @@ class RobustClipModelOutput(ModelOutput):
     """Embeddings of a batch.
 
     Args:
-        image_embeds: (B, D_image) image embeddings, not normalised.
+        image_embeds: (B, D_image) image embeddings, not normalised; behind the tower's own embedding the tokens of
+            the configuration's `image_layers`, where it names some.
         text_embeds: (B, D_text) text embeddings, the learned no-text embedding where a sample has no text;
             `None` without a text tower.
     """
@@ -86,11 +87,19 @@ class RobustClipClassifierOutput(ModelOutput):
 
 
 class RobustClipHead(nn.Module):
-    """`head_depth` x [Linear, BatchNorm, activation, Dropout], then Linear to one score."""
+    """`head_depth` x [Linear, BatchNorm, activation, Dropout], then Linear to one score.
+
+    With `head_components` each part of the image features is projected to its principal components first; these
+    projections are set by whoever fits the head, and frozen.
+    """
 
     def __init__(self, config: RobustClipConfig) -> None:
         """Build from the configuration's head fields."""
         super().__init__()
+        self.image_parts = config.image_parts
+        self.components = None
+        if (most := config.head_components) is not None:
+            self.components = nn.ModuleList(nn.Linear(part, min(part, most)) for part in self.image_parts)
         layers: list[nn.Module] = []
         width = config.feature_dim
         for _ in range(config.head_depth):
@@ -104,10 +113,22 @@ class RobustClipHead(nn.Module):
             width = next_width
         layers.append(nn.Linear(width, 1))
         self.layers = nn.Sequential(*layers)
+        self.freeze()
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Map (B, feature_dim) features to (B,) scores."""
-        return self.layers(features).squeeze(-1)
+    def freeze(self) -> None:
+        """The components are fitted once, not trained."""
+        if self.components is not None:
+            self.components.requires_grad_(False)
+
+    def forward(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> Tensor:
+        """Map image features (B, D_image), and text embeddings (B, D_text) where there are some, to (B,) scores."""
+        features = [image_embeds]
+        if self.components is not None:
+            parts = image_embeds.split(self.image_parts, dim=-1)
+            features = [project(part) for project, part in zip(self.components, parts, strict=True)]
+        if text_embeds is not None:
+            features.append(text_embeds)
+        return self.layers(torch.cat(features, dim=-1)).squeeze(-1)
 
 
 class RobustClipPreTrainedModel(PreTrainedModel):
@@ -139,6 +160,16 @@ class RobustClipPreTrainedModel(PreTrainedModel):
         """Save weights, configuration and code so that every Auto class loads the folder."""
         self.config.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As in transformers, with the towers frozen: loading makes every parameter trainable."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded  # with `output_loading_info`
+        for module in model.modules():
+            if isinstance(module, RobustClipModel | RobustClipHead):
+                module.freeze()
+        return loaded
 
     @classmethod
     def from_backbone(
@@ -197,9 +228,14 @@ class RobustClipModel(RobustClipPreTrainedModel):
         if config.text_config is not None:
             self.text_tower = CLIPTextModelWithProjection._from_config(config.text_config)
             self.no_text_embed = nn.Parameter(torch.zeros(config.text_config.projection_dim))
-            self.text_tower.requires_grad_(False)
-        self.vision_tower.requires_grad_(False)
+        self.freeze()
         self.post_init()
+
+    def freeze(self) -> None:
+        """Make no parameter of the towers trainable."""
+        for tower in (self.vision_tower, self.text_tower):
+            if tower is not None:
+                tower.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "RobustClipModel":
         """Set the mode; a tower without a trainable parameter stays in evaluation mode."""
@@ -241,8 +277,21 @@ class RobustClipModel(RobustClipPreTrainedModel):
 
     def embed_images(self, pixel_values: Tensor) -> Tensor:
         """Image embeddings (B, D_image) of pictures (B, 3, S, S)."""
-        output = self.vision_tower(pixel_values=pixel_values)
-        return output["image_embeds" if "image_embeds" in output else "pooler_output"]
+        layers = self.config.image_layers
+        # Hidden states are asked for only where they are used: they would be kept in memory.
+        output = self.vision_tower(pixel_values=pixel_values, **({"output_hidden_states": True} if layers else {}))
+        embeds = output["image_embeds" if "image_embeds" in output else "pooler_output"]
+        return self.join_image_embeds(embeds, [output.hidden_states[layer] for layer in layers]) if layers else embeds
+
+    def join_image_embeds(self, embeds: Tensor, tokens: list[Tensor]) -> Tensor:
+        """Image embeddings (B, D_image) from the tower's own (B, D) and the tokens (B, T, H) behind each layer."""
+        vision = self.config.vision_config
+        patches = (vision.image_size // vision.patch_size) ** 2  # they come last: class and register tokens before
+        parts = [embeds]
+        for of_layer in tokens:
+            found = {"class": of_layer[:, 0], "patch_mean": of_layer[:, -patches:].mean(dim=1)}
+            parts += [found[name] for name in self.config.image_tokens]
+        return torch.cat(parts, dim=-1)
 
     def _embed_text(
         self, image_embeds: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None, text_embeds: Tensor | None
@@ -318,10 +367,7 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
             return_dict: `False` returns a tuple.
         """
         embeds = self.backbone(pixel_values, input_ids, attention_mask, image_embeds, text_embeds)
-        features = embeds.image_embeds
-        if embeds.text_embeds is not None:
-            features = torch.cat([features, embeds.text_embeds], dim=-1)  # (B, D_image + D_text)
-        score = self.head(features)
+        score = self.head(embeds.image_embeds, embeds.text_embeds)
         # Two logits whose softmax is sigmoid(scale * score + bias), so that `pipeline` shows the calibrated value.
         half = 0.5 * (self.config.calibration_scale * score + self.config.calibration_bias)
         loss = None

@@ -44,6 +44,13 @@ class FeatureArguments:
         default="default",
         metadata={"help": "`default`, or by Hub id or folder: a CLIP, SigLIP, MetaCLIP 2, DINOv2 or DINOv3."},
     )
+    image_layers: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Blocks of the image tower whose tokens are stored beside the embedding, 1 the first."},
+    )
+    image_tokens: list[str] = field(
+        default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
+    )
     views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
     probe_per_source: int = field(
         default=0,
@@ -69,6 +76,8 @@ def _features(arguments: list[str]) -> None:
         records,
         features.output,
         backbone=features.backbone,
+        image_layers=features.image_layers,
+        image_tokens=features.image_tokens,
         views=features.views,
         probe_per_source=features.probe_per_source,
         deliveries=features.deliveries,

@@ -108,6 +108,7 @@ def evaluate_checkpoint(
     checkpoint = resolve_checkpoint(checkpoint)
     model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
     bank.check_made_by(model.backbone, load_processor(checkpoint))
+    bank = bank.narrow(model.config)
     config = model.config
     thresholds = {"real_threshold": config.real_threshold, "generated_threshold": config.generated_threshold}
     calibration = Calibration(config.calibration_scale, config.calibration_bias, **thresholds)

@@ -71,6 +71,32 @@ class FeatureBank:
         text = None if self.text_embeds is None else self.text_embeds[kept]
         return FeatureBank(self.rows[mask].reset_index(drop=True), self.image_embeds[kept], text, self.info)
 
+    def narrow(self, config: RobustClipConfig) -> "FeatureBank":
+        """The same rows with the image features that a configuration names; copied into memory, unless all are kept.
+
+        Raises:
+            ValueError: the bank lacks some.
+        """
+        stored, tokens = self.info.get("image_layers") or [], self.info.get("image_tokens") or []
+        wanted, wanted_tokens = config.image_layers or [], config.image_tokens or []
+        if (stored, tokens) == (wanted, wanted_tokens):
+            return self
+        if not set(wanted) <= set(stored) or not set(wanted_tokens) <= set(tokens):
+            raise ValueError(
+                f"The bank holds {tokens or 'no tokens'} of layers {stored}, asked for are {wanted_tokens} of layers "
+                f"{wanted}: make a bank with --image_layers and --image_tokens."
+            )
+        width = config.vision_config.hidden_size
+        starts = [
+            config.embedding_dim + width * (stored.index(layer) * len(tokens) + tokens.index(token))
+            for layer in wanted
+            for token in wanted_tokens
+        ]
+        parts = [self.image_embeds[:, : config.embedding_dim]]
+        parts += [self.image_embeds[:, start : start + width] for start in starts]
+        info = self.info | {"image_layers": config.image_layers, "image_tokens": config.image_tokens}
+        return FeatureBank(self.rows, torch.cat(parts, dim=1), self.text_embeds, info)
+
     def check_made_by(self, backbone: RobustClipModel, processor: RobustClipImageProcessor) -> None:
         """The embeddings must be those that this backbone and processor give, or a head would be fed with others.
 
@@ -115,6 +141,8 @@ def build_feature_bank(
     output: str | os.PathLike,
     *,
     backbone: str = "default",
+    image_layers: Sequence[int] = (),
+    image_tokens: Sequence[str] = (),
     views: int = 4,
     probe_per_source: int = 0,
     deliveries: Sequence[str] = (),
@@ -128,6 +156,8 @@ def build_feature_bank(
         records: from `train.data.load_records`.
         output: folder to write; one that an interrupted run left is continued.
         backbone: "default", or by Hub id or folder: what `from_backbone` takes, or one of our checkpoints.
+        image_layers: blocks whose tokens are stored beside the embedding; those of the checkpoint by default.
+        image_tokens: which tokens: "class" (the default), "patch_mean".
         views: views a record, at least 1; the first is the picture as it is.
         probe_per_source: records of each source and class that are embedded under every standard delivery too.
         deliveries: names of standard deliveries that every record is embedded under.
@@ -152,7 +182,7 @@ def build_feature_bank(
     processes = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
     with processes.main_process_first():
         folder = str(default_backbone()) if backbone == "default" else backbone
-    model = load_backbone(folder)
+    model = load_backbone(folder, image_layers, image_tokens)
     tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
     processor = load_processor(folder)
     shards = -(-len(records) // shard_size)
@@ -160,6 +190,8 @@ def build_feature_bank(
         "backbone": backbone,
         "backbone_sha256": weights_fingerprint(model),
         "processor": processor_settings(processor),
+        "image_layers": model.config.image_layers,
+        "image_tokens": model.config.image_tokens,
         "records": len(records),
         "records_sha256": _records_fingerprint(records),
         "views": views,
@@ -297,11 +329,18 @@ def _claim_folder(path: Path, settings: dict) -> None:
         write_json(path, settings)
 
 
-def load_backbone(folder: str) -> RobustClipModel:
-    """A backbone, or that of one of our checkpoints, by folder or Hub id, in evaluation mode."""
+def load_backbone(folder: str, image_layers: Sequence[int] = (), image_tokens: Sequence[str] = ()) -> RobustClipModel:
+    """A backbone, or that of one of our checkpoints, by folder or Hub id, in evaluation mode.
+
+    Args:
+        folder: where it is.
+        image_layers: as `RobustClipConfig`'s; a checkpoint's own by default.
+        image_tokens: as `RobustClipConfig`'s.
+    """
+    fields = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)} if image_layers else {}
     if AutoConfig.from_pretrained(folder).model_type == RobustClipConfig.model_type:
-        return RobustClipModel.from_pretrained(folder).eval()
-    return RobustClipModel.from_backbone(folder).eval()
+        return RobustClipModel.from_pretrained(folder, **fields).eval()
+    return RobustClipModel.from_backbone(folder, **fields).eval()
 
 
 def weights_fingerprint(model: RobustClipModel) -> str:

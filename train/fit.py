@@ -56,6 +56,17 @@ class FitArguments:
     target_fnr: float = field(
         default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
     )
+    image_layers: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Blocks whose tokens the head sees beside the embedding; none by default, as in the paper."},
+    )
+    image_tokens: list[str] = field(
+        default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
+    )
+    head_components: int | None = field(
+        default=None,
+        metadata={"help": "Whitened principal components of each part of the image features; all as they are, else."},
+    )
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
     head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
     head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
@@ -98,6 +109,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     fold = split_by_source(bank, arguments.folds)
     model = new_model(bank, arguments)
     bank.check_made_by(model.backbone, load_processor(_backbone_folder(bank)))
+    bank = bank.narrow(model.config)
     provenance = _provenance(bank, arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
@@ -161,6 +173,9 @@ def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageC
     return RobustClipForImageClassification.from_backbone(
         _backbone_folder(bank),
         use_text=bank.text_embeds is not None,
+        image_layers=arguments.image_layers,
+        image_tokens=arguments.image_tokens,
+        head_components=arguments.head_components,
         head_depth=arguments.head_depth,
         head_width=arguments.head_width,
         head_dropout=arguments.head_dropout,
@@ -178,7 +193,8 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
     used += ("sam_adaptive", "sam_micro_batches", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16")
-    fit_used = ("folds", "merge_sources", "target_fpr", "target_fnr", "head_depth", "head_width", "head_dropout")
+    fit_used = ("folds", "merge_sources", "target_fpr", "target_fnr", "image_layers", "image_tokens")
+    fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
     settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
     return made_by(bank) | {"arguments": settings, "processes": world_size()}
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
@@ -31,6 +32,8 @@ from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embed
 # With the default backbone these two are the best in pooled AUC and in AUC with sources weighted equally.
 BASELINES = {"logistic regression": (0.1, False), "logistic regression, sources weighted equally": (0.01, True)}
 
+# So many rows give the principal components to three digits; more would only take memory.
+MOST_COMPONENT_ROWS = 20_000
 
 # What a fit's scores come from, besides data and settings.
 _CODE = (
@@ -52,6 +55,8 @@ def fit_head(
     """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head."""
     set_seed(training.seed)
     model.reset_head()
+    if model.head.components is not None:
+        fit_components(model, bank, rows)
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
     trainer = RobustTrainer(
         model=model,
@@ -63,6 +68,29 @@ def fit_head(
     trainer.train()
     # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
+
+
+def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray) -> None:
+    """Set the head's projections to the whitened principal components of these rows' image features, in place.
+
+    Of more than MOST_COMPONENT_ROWS rows every n-th is used.
+
+    Raises:
+        ValueError: there are not more rows than components.
+    """
+    rows = rows[:: -(-len(rows) // MOST_COMPONENT_ROWS)]
+    most = max(project.out_features for project in model.head.components)
+    if len(rows) <= most:
+        raise ValueError(f"`head_components` must be below the number of rows to fit on, {len(rows)}, got {most}.")
+    parts = bank.image_embeds[torch.from_numpy(rows)].split(model.config.image_parts, dim=-1)
+    for project, part in zip(model.head.components, parts, strict=True):
+        found = PCA(project.out_features, svd_solver="covariance_eigh").fit(part.double().numpy())
+        variance = found.explained_variance_
+        # A direction in which the rows hardly differ must not be blown up.
+        basis = found.components_ / np.sqrt(np.maximum(variance, 1e-6 * variance.max()))[:, None]
+        with torch.no_grad():
+            project.weight.copy_(torch.from_numpy(basis))
+            project.bias.copy_(torch.from_numpy(-basis @ found.mean_))
 
 
 def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:

@@ -64,7 +64,7 @@ def known_data_of(bank: FeatureBank, config: PreTrainedConfig) -> KnownData:
     chosen = np.flatnonzero(bank.rows["view"] == 0)
     if len(chosen) > MOST_PICTURES:
         chosen = np.sort(np.random.default_rng(0).choice(chosen, MOST_PICTURES, replace=False))
-    embeds = bank.image_embeds[torch.from_numpy(chosen)].numpy()
+    embeds = bank.image_embeds[torch.from_numpy(chosen), : config.embedding_dim].numpy()
     sources = bank.rows["source"].to_numpy()[chosen]
     mean, whitener = fit_gaussian(embeds)
     quantiles = np.quantile(held_out_distances(embeds, sources), np.linspace(0, 1, QUANTILES))

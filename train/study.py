@@ -108,6 +108,7 @@ class Study:
         if bank.text_embeds is not None:
             self.banks["image"] = dataclasses.replace(bank, text_embeds=None)
             self.banks["text"] = dataclasses.replace(bank, image_embeds=torch.zeros_like(bank.image_embeds))
+        self._narrowed: dict[str, FeatureBank] = {}
         self._models: dict[str, RobustClipForImageClassification] = {}
 
     def run(self, cases: Sequence[tuple[Case, Sequence[int]]]) -> None:
@@ -161,7 +162,7 @@ class Study:
         The case must have been run with `keep_head`. The loss is the recipe's whatever the case changes, so that two
         cases can be compared.
         """
-        model, bank, training = self._model(case), self.banks[case.inputs], self.training
+        model, bank, training = self._model(case), self._bank(case), self.training
         stored = load_file(self._path(case, seed, (0,)))
         head = {name: value for name, value in stored.items() if name not in ("scores", "seconds")}
         model.load_state_dict(head, strict=False)
@@ -235,6 +236,14 @@ class Study:
         digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()
         return self.folder / f"{digest[:32]}.safetensors"
 
+    def _bank(self, case: Case) -> FeatureBank:
+        """The bank with the inputs and the image features of a case."""
+        name = json.dumps([case.inputs, case.head.get("image_layers"), case.head.get("image_tokens")])
+        if name not in self._narrowed:
+            # One in memory at a time.
+            self._narrowed = {name: self.banks[case.inputs].narrow(self._model(case).config)}
+        return self._narrowed[name]
+
     def _model(self, case: Case) -> RobustClipForImageClassification:
         name = json.dumps([case.inputs, case.head])
         if name not in self._models:
@@ -243,7 +252,7 @@ class Study:
 
     def _fit_head(self, case: Case, seed: int, left_out: tuple[int, ...]) -> dict[str, Tensor]:
         """Held-out scores, and the head where a landscape needs it."""
-        model, bank = self._model(case), self.banks[case.inputs]
+        model, bank = self._model(case), self._bank(case)
         with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints the run time of every fit
             fit_head(model, bank, self.training_rows(case, seed, left_out), self._settings(case, seed))
         rows = self.scored_rows(left_out)
@@ -258,7 +267,7 @@ class Study:
     def _fit_baseline(self, case: Case, seed: int, left_out: tuple[int, ...]) -> dict[str, Tensor]:
         """Held-out scores of a logistic regression on the image embeddings."""
         rows = self.training_rows(case, seed, left_out)
-        scores = baseline_scores(str(case.baseline), self.banks["bank"], rows, self.scored_rows(left_out))
+        scores = baseline_scores(str(case.baseline), self._bank(case), rows, self.scored_rows(left_out))
         return {"scores": torch.from_numpy(scores)}
 
 

@@ -60,6 +60,21 @@ def test_every_trainable_parameter_gets_a_gradient_and_no_frozen_one(tiny_model)
     assert all(name.startswith("head.") or name == "backbone.no_text_embed" for name in trainable)
 
 
+def test_a_checkpoint_comes_back_with_its_towers_frozen(tiny_model, tmp_path):
+    trainable = {name for name, parameter in tiny_model.named_parameters() if parameter.requires_grad}
+    assert trainable
+    assert not any("tower" in name for name in trainable)
+    tiny_model.save_pretrained(tmp_path)
+    again, info = RobustClipForImageClassification.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
+    assert {name for name, parameter in again.named_parameters() if parameter.requires_grad} == trainable
+    assert {
+        name
+        for name, parameter in RobustClipModel.from_pretrained(tmp_path).named_parameters()
+        if parameter.requires_grad
+    } == {"no_text_embed"}
+
+
 def test_frozen_towers_stay_in_evaluation_mode(tiny_model):
     tiny_model.train()
     assert tiny_model.head.training

@@ -137,10 +137,12 @@ def test_related_sources_are_held_out_together(bank, tmp_path):
         fit(FitArguments(bank=bank_folder, merge_sources=["s9=s0"]), settings)
 
 
-def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path):
-    fit_arguments = FitArguments(
-        bank=str(tmp_path / "bank"), folds=3, head_depth=1, head_output=str(tmp_path / "head")
-    )
+def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backbone, tmp_path):
+    wide = tmp_path / "wide"  # more layers than the head reads
+    records = load_records(DataArguments(data=str(parquet)))
+    bank = build_feature_bank(records, wide, backbone=str(backbone), views=2, image_layers=[1, 2])
+    layers = {"image_layers": [2], "head_components": 4}
+    fit_arguments = FitArguments(bank=str(wide), folds=3, head_depth=1, head_output=str(tmp_path / "head"), **layers)
     settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
     evaluation = fit(fit_arguments, arguments(tmp_path / "out", **settings))
     assert evaluation == fit(fit_arguments, arguments(tmp_path / "out", **settings))
@@ -154,7 +156,8 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(bank, tmp_path
     }
     assert "3 groups of sources held out in turn" in (tmp_path / "out" / "README.md").read_text()
     model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
-    scores = score_embeddings(model, bank.image_embeds)
+    assert model.config.image_layers == [2]
+    scores = score_embeddings(model, bank.narrow(model.config).image_embeds)
     assert np.isfinite(scores).all()
     assert model.config.operating_point["target_fpr"] == 0.03
     report, _ = evaluate_checkpoint(tmp_path / "out", bank)
