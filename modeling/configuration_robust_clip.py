@@ -40,7 +40,7 @@ class RobustClipConfig(PreTrainedConfig):
             does, arXiv 2402.19091). `None` = the embedding alone, as in the paper.
         image_tokens: which tokens of these blocks, of `IMAGE_TOKENS`.
         head_components: the head sees the embedding and each token as so many whitened principal components, fitted
-            to the training data and then frozen. `None` = as they are, as in the paper.
+            to the training data and then frozen, all scaled to one length. `None` = as they are, as in the paper.
         head_depth: number of blocks [Linear, BatchNorm, activation, Dropout] before the last Linear. Paper: 3.
         head_width: width of these blocks. `None` = the width of their input, as in the paper.
         head_activation: name of an activation of transformers. The reference code uses LeakyReLU(0.01).

@@ -89,8 +89,8 @@ class RobustClipClassifierOutput(ModelOutput):
 class RobustClipHead(nn.Module):
     """`head_depth` x [Linear, BatchNorm, activation, Dropout], then Linear to one score.
 
-    With `head_components` each part of the image features is projected to its principal components first; these
-    projections are set by whoever fits the head, and frozen.
+    With `head_components` each part of the image features is projected to its whitened principal components and scaled
+    to one length first; these projections are set by whoever fits the head, and frozen.
     """
 
     def __init__(self, config: RobustClipConfig) -> None:
@@ -125,7 +125,7 @@ class RobustClipHead(nn.Module):
         features = [image_embeds]
         if self.components is not None:
             parts = image_embeds.split(self.image_parts, dim=-1)
-            features = [project(part) for project, part in zip(self.components, parts, strict=True)]
+            features = [_unit_mean_square(project(part)) for project, part in zip(self.components, parts, strict=True)]
         if text_embeds is not None:
             features.append(text_embeds)
         return self.layers(torch.cat(features, dim=-1)).squeeze(-1)
@@ -393,6 +393,11 @@ def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrai
             f"got {model_type!r}.{why}"
         )
     return IMAGE_TOWERS[tower_type]
+
+
+def _unit_mean_square(values: Tensor) -> Tensor:
+    """Scale each row so that the mean of its squares is 1: as after whitening, but for every picture alike."""
+    return nn.functional.normalize(values, dim=-1) * values.shape[-1] ** 0.5
 
 
 def _without_path(config: PreTrainedConfig) -> dict:

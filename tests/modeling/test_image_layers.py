@@ -56,6 +56,19 @@ def test_a_layered_checkpoint_comes_back_and_stored_features_give_its_score(tmp_
     assert not any(parameter.requires_grad for parameter in again.head.components.parameters())
 
 
+def test_every_part_has_the_same_length_whatever_the_picture(tiny_config):
+    model = RobustClipForImageClassification(tiny_config(text=False, head_components=4, head_depth=0, **LAYERED))
+    seen = []
+    model.head.layers.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    embeds = torch.randn(3, 72)
+    with torch.no_grad():
+        for weight in model.head.components:
+            weight.bias.zero_()
+        dim, bright = model(image_embeds=embeds).score, model(image_embeds=5 * embeds).score
+    torch.testing.assert_close(seen[0].reshape(3, 5, 4).square().mean(dim=2), torch.ones(3, 5))
+    torch.testing.assert_close(dim, bright)
+
+
 @pytest.mark.parametrize("layers", [[1], [2], [1, 2]])
 def test_the_map_starts_no_later_than_the_first_layer_that_is_read(tmp_path, tiny_config, layers):
     torch.manual_seed(0)
