@@ -286,10 +286,11 @@ class RobustClipModel(RobustClipPreTrainedModel):
     def join_image_embeds(self, embeds: Tensor, tokens: list[Tensor]) -> Tensor:
         """Image embeddings (B, D_image) from the tower's own (B, D) and the tokens (B, T, H) behind each layer."""
         vision = self.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2  # they come last: class and register tokens before
+        # Patches come last, as many as the pictures have: a DINOv2 is fed smaller ones than its configuration says.
+        before = 0 if vision.model_type == "siglip_vision_model" else 1 + getattr(vision, "num_register_tokens", 0)
         parts = [embeds]
         for of_layer in tokens:
-            found = {"class": of_layer[:, 0], "patch_mean": of_layer[:, -patches:].mean(dim=1)}
+            found = {"class": of_layer[:, 0], "patch_mean": of_layer[:, before:].mean(dim=1)}
             parts += [found[name] for name in self.config.image_tokens]
         return torch.cat(parts, dim=-1)
 
