@@ -60,6 +60,14 @@ def test_the_processor_has_the_familys_size_mean_and_deviation(tmp_path, family)
     )
 
 
+def test_the_older_files_of_clip_are_understood(tmp_path):
+    older = {"feature_extractor_type": "CLIPFeatureExtractor", "size": 336, "crop_size": 336, "do_center_crop": True}
+    older |= {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.3, 0.4], "resample": 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(older))
+    processor = load_processor(tmp_path)
+    assert (processor.size, processor.image_mean, processor.image_std) == (336, [0.4, 0.5, 0.6], [0.2, 0.3, 0.4])
+
+
 def test_a_processor_without_a_mean_is_refused(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps({"size": SQUARE, "image_std": [0.5] * 3}))
     with pytest.raises(ValueError, match=r"it lacks \['image_mean'\]"):
