@@ -138,6 +138,18 @@ def _resize_and_crop(picture: Image.Image, size: int) -> Image.Image:
     return picture.resize((size, size), Image.Resampling.BICUBIC, box=central_square(*picture.size, size))
 
 
+def _side(size: int | dict[str, int]) -> int:
+    """The side of the square, however a processor's file writes it."""
+    side: int | None = None
+    if not isinstance(size, dict):
+        side = size
+    elif "shortest_edge" in size or size.get("height") == size.get("width"):
+        side = size.get("shortest_edge", size.get("height"))
+    if not isinstance(side, int) or side < 1:
+        raise ValueError(f"`size` must be one whole number of pixels for both sides, 1 or more, got {size!r}.")
+    return side
+
+
 class RobustClipImageProcessor(BaseImageProcessor):
     """Turns pictures into the model's `pixel_values`.
 
@@ -168,15 +180,9 @@ class RobustClipImageProcessor(BaseImageProcessor):
         super().__init__(**kwargs)
         if crop_size is not None and kwargs.get("do_center_crop", True):
             size = crop_size
-        given = size
-        if isinstance(size, dict):
-            height, width = size.get("height"), size.get("width")
-            size = size.get("shortest_edge", height if height == width else None)
-        self.size = size
+        self.size = _side(size)
         self.image_mean = list(OPENAI_CLIP_MEAN if image_mean is None else image_mean)
         self.image_std = list(OPENAI_CLIP_STD if image_std is None else image_std)
-        if not isinstance(size, int) or size < 1:
-            raise ValueError(f"`size` must be one whole number of pixels for both sides, 1 or more, got {given!r}.")
         if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
             raise ValueError(
                 "`image_mean` and `image_std` must hold three numbers each, the latter above 0, got "

@@ -269,8 +269,8 @@ class RobustClipModel(RobustClipPreTrainedModel):
         """
         if (pixel_values is None) == (image_embeds is None):
             raise ValueError("Give exactly one of `pixel_values` and `image_embeds`.")
-        if image_embeds is None:
-            image_embeds = self.embed_images(pixel_values)
+        # Stored embeddings are float32, whatever the model is.
+        image_embeds = self.embed_images(pixel_values) if image_embeds is None else image_embeds.to(self.dtype)
         text_embeds = self._embed_text(image_embeds, input_ids, attention_mask, text_embeds)
         output = RobustClipModelOutput(image_embeds=image_embeds, text_embeds=text_embeds)
         return output if return_dict is not False else output.to_tuple()
@@ -286,10 +286,11 @@ class RobustClipModel(RobustClipPreTrainedModel):
     def join_image_embeds(self, embeds: Tensor, tokens: list[Tensor]) -> Tensor:
         """Image embeddings (B, D_image) from the tower's own (B, D) and the tokens (B, T, H) behind each layer."""
         vision = self.config.vision_config
-        patches = (vision.image_size // vision.patch_size) ** 2  # they come last: class and register tokens before
+        # Patches come last, as many as the pictures have: a DINOv2 is fed smaller ones than its configuration says.
+        before = 0 if vision.model_type == "siglip_vision_model" else 1 + getattr(vision, "num_register_tokens", 0)
         parts = [embeds]
         for of_layer in tokens:
-            found = {"class": of_layer[:, 0], "patch_mean": of_layer[:, -patches:].mean(dim=1)}
+            found = {"class": of_layer[:, 0], "patch_mean": of_layer[:, before:].mean(dim=1)}
             parts += [found[name] for name in self.config.image_tokens]
         return torch.cat(parts, dim=-1)
 
@@ -369,7 +370,7 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
         embeds = self.backbone(pixel_values, input_ids, attention_mask, image_embeds, text_embeds)
         score = self.head(embeds.image_embeds, embeds.text_embeds)
         # Two logits whose softmax is sigmoid(scale * score + bias), so that `pipeline` shows the calibrated value.
-        half = 0.5 * (self.config.calibration_scale * score + self.config.calibration_bias)
+        half = 0.5 * (self.config.calibration_scale * score.float() + self.config.calibration_bias)
         loss = None
         if labels is not None:
             loss = nn.functional.binary_cross_entropy_with_logits(score.float(), labels.float())

@@ -12,6 +12,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import version
@@ -31,6 +32,7 @@ from transformers import AutoConfig, AutoTokenizer
 from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES
+from modeling.hub import hub_errors
 
 from .embedder import META_SCHEMA, Embedder, choose_probed
 from .files import write_json
@@ -182,9 +184,10 @@ def build_feature_bank(
     processes = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
     with processes.main_process_first():
         folder = str(default_backbone()) if backbone == "default" else backbone
-    model = load_backbone(folder, image_layers, image_tokens)
-    tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
-    processor = load_processor(folder)
+    with nullcontext() if Path(folder).is_dir() else hub_errors(folder):
+        model = load_backbone(folder, image_layers, image_tokens)
+        tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
+        processor = load_processor(folder)
     shards = -(-len(records) // shard_size)
     info = {
         "backbone": backbone,

@@ -147,7 +147,16 @@ def test_empty_list_and_unknown_option_are_refused():
         RobustClipImageProcessor()(noise(40, 40), do_resize=False)
 
 
-@pytest.mark.parametrize("fields", [{"size": 0}, {"size": 2.5}, {"image_mean": [0.5]}, {"image_std": [0.0, 1.0, 1.0]}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"size": 0},
+        {"size": 2.5},
+        {"size": {"height": 32, "width": 64}},
+        {"image_mean": [0.5]},
+        {"image_std": [0.0, 1.0, 1.0]},
+    ],
+)
 def test_impossible_settings_are_refused(fields):
     with pytest.raises(ValueError, match="must"):
         RobustClipImageProcessor(**fields)

@@ -145,7 +145,8 @@ def test_parameters_missing_in_a_checkpoint_are_initialised(tmp_path, tiny_model
 
 def test_features_load_from_a_whole_detector(tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path)
-    features = RobustClipModel.from_pretrained(tmp_path).eval()
+    features, info = RobustClipModel.from_pretrained(tmp_path, output_loading_info=True)
+    assert not info["missing_keys"]
     pixels = batch()[0]
     torch.testing.assert_close(features(pixels).image_embeds, tiny_model(pixels).image_embeds)
 

@@ -9,7 +9,9 @@ from huggingface_hub import ModelCard
 
 from modeling.checkpoints import ROOT
 from modeling.detector import Detector
+from tests.backbones import save_backbone
 from tests.hub_server import checkpoint_folder
+from train.feature_bank import FeatureBank
 
 NAME = "ann/detector"
 PICTURE = ROOT / "examples" / "china.jpg"
@@ -111,3 +113,18 @@ def test_the_embedded_default_goes_there_and_back(hub, command, detector, tmp_pa
     answer = run(LOAD, hub.environment(tmp_path / "home"), NAME, PICTURE, cwd=tmp_path)["main"]
     assert answer["score"] == pytest.approx(expected.score, abs=1e-5)
     assert answer["pipeline"] == pytest.approx(expected.probability, abs=1e-6)
+
+
+def test_a_backbone_comes_by_its_name_on_the_hub_and_a_gated_one_says_so(parquet, hub, command, tmp_path):
+    save_backbone("dinov3_vit", tmp_path / "backbone")
+    files = {path.name: path for path in (tmp_path / "backbone").iterdir()}
+    hub.add_model("bob/open", files)
+    hub.add_model("bob/gated", files, gated=True)
+    result = command.run(
+        "features", "--data", parquet, "--backbone", "bob/open", "--views", "1", "--output", tmp_path / "bank"
+    )
+    assert result.returncode == 0, result.error
+    assert FeatureBank.load(tmp_path / "bank").image_embeds.shape == (23, 16)
+    result = command.run("features", "--data", parquet, "--backbone", "bob/gated", "--output", tmp_path / "other")
+    assert result.returncode == 1
+    assert "bob/gated is gated" in result.error
