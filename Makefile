@@ -25,6 +25,7 @@ test: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/serving.py
+	$(BIN)/python bench/ray_example.py
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -200,10 +200,10 @@ class Detector:
         height, sha256) is left for them to add.
 
         Args:
-            pixel_values: float32 [B, 3, size, size], from `processor`.
+            pixel_values: float32 [B, 3, size, size], from `processor`; the model may be on another device.
         """
         with torch.inference_mode():
-            outputs = self.model(pixel_values=pixel_values)
+            outputs = self.model(pixel_values=pixel_values.to(self.model.device))
         return [
             self._detection(score, probability)
             for score, probability in zip(

@@ -1,4 +1,4 @@
-"""`python -m train <command>`: audit, features, fit, known_data, evaluate, calibrate, ablate, card, publish and more.
+"""`python -m train <command>`: audit, features, fit, evaluate, calibrate, ablate, score, card, publish and more.
 
 Each takes flags or one YAML file, and has --help.
 """
@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
@@ -26,13 +25,17 @@ from .card import CardArguments, update_documents
 from .checkpoint_evaluation import EvaluateArguments, evaluate
 from .comparison import CompareArguments, compare
 from .data import DataArguments, load_records
+from .distributed import start_processes
 from .feature_bank import build_feature_bank
 from .fit import FitArguments, fit
 from .known_data import KnownDataArguments, write_known_data
 from .operating_point import CalibrateArguments, calibrate_checkpoint, describe
+from .picture_shards import PictureArguments
 from .publishing import Publication, PublishArguments, publish
 from .publishing_space import PublishSpaceArguments, publish_space
 from .report import write_audit
+from .score_parts import PARTS_FOLDER
+from .scoring import ScoreArguments, score
 
 
 @dataclass
@@ -70,7 +73,7 @@ class FeatureArguments:
 def _features(arguments: list[str]) -> None:
     data, features = _parse((DataArguments, FeatureArguments), "features", arguments)
     # One process after the other: what the first has downloaded and cached, the others find.
-    with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+    with start_processes().main_process_first():
         records = load_records(data)
     bank = build_feature_bank(
         records,
@@ -249,6 +252,19 @@ def _print_publication(published: Publication) -> None:
         print(f"deleted there: {', '.join(published.deleted)}")
 
 
+def _score(arguments: list[str]) -> None:
+    pictures, score_arguments = _parse(
+        (PictureArguments, ScoreArguments), "score", _named(arguments, "data", "output")
+    )
+    info = score(pictures, score_arguments)
+    if info is None:
+        print("this share is done, others are not yet; if a process was killed, run the same command again")
+        return
+    verdicts = ", ".join(f"{count:,} {verdict}" for verdict, count in info["verdicts"].items())
+    print(f"{info['pictures']:,} pictures: {verdicts}, {info['unreadable']:,} unreadable")
+    print(f"written: {Path(score_arguments.output) / PARTS_FOLDER}, one row a picture (pandas.read_parquet)")
+
+
 COMMANDS = {
     "features": _features,
     "fit": _fit,
@@ -259,6 +275,7 @@ COMMANDS = {
     "ablate": _ablate,
     "compare": _compare,
     "card": _card,
+    "score": _score,
     "publish": _publish,
     "publish-space": _publish_space,
 }

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from accelerate import PartialState
 
 from modeling import RobustClipForImageClassification
@@ -16,6 +15,7 @@ from modeling.checkpoints import load_processor, resolve_checkpoint
 
 from .calibration import Calibration
 from .data import DataArguments, load_records
+from .distributed import start_processes
 from .evaluation import evaluate_views, write_evaluation
 from .feature_bank import (
     INFO_FILE,
@@ -70,7 +70,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
     if (Path(data.data) / INFO_FILE).is_file():
         bank = FeatureBank.load(data.data)
     else:
-        with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+        with start_processes().main_process_first():
             records = load_records(data)
         bank = build_feature_bank(
             records,

@@ -182,11 +182,11 @@ def _read(arguments: DataArguments) -> datasets.Dataset:
     if path.is_dir() and any(next(path.rglob(name), None) for name in METADATA_FILES):
         # `**`: without it, names such as train_1.jpg or a folder test/ would be taken for splits.
         return datasets.load_dataset("imagefolder", data_dir=location, data_files="**", split="train")
-    if files := _parquet_files(location):
+    if files := parquet_files(location):
         return datasets.load_dataset("parquet", data_files=files, split="train")
     if path.is_dir():
         return _picture_folder(path, arguments)
-    if re.fullmatch(r"[\w.-]+/[\w.-]+", location) and not location.endswith(".parquet"):
+    if is_hub_name(location):
         return datasets.load_dataset(location, arguments.config_name, split=arguments.split)
     raise ValueError(
         "`data` must name Parquet files, a folder of pictures or OWNER/NAME of a data set on the Hub, got "
@@ -194,7 +194,12 @@ def _read(arguments: DataArguments) -> datasets.Dataset:
     )
 
 
-def _parquet_files(location: str) -> list[str]:
+def is_hub_name(location: str) -> bool:
+    """Whether it has the form OWNER/NAME."""
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", location) is not None and not location.endswith(".parquet")
+
+
+def parquet_files(location: str) -> list[str]:
     """Parquet files that a file name, a glob or a folder stands for, sorted."""
     path = Path(location)
     if path.is_dir():
@@ -340,4 +345,12 @@ def _parse_label(value: int | str | bool) -> int:
     raise ValueError(f"`label_column` must hold 0/1 or real/generated, got {value!r}.")
 
 
-__all__ = ["RECORD_COLUMNS", "DataArguments", "load_records"]
+__all__ = [
+    "ENCODED",
+    "METADATA_FILES",
+    "RECORD_COLUMNS",
+    "DataArguments",
+    "is_hub_name",
+    "load_records",
+    "parquet_files",
+]

@@ -4,11 +4,23 @@ Started by torchrun or accelerate; with one process every function here returns 
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from accelerate import PartialState
 from torch import Tensor
+
+
+def start_processes() -> PartialState:
+    """This process and its kin: which of how many, on what device, with a process group where there are several.
+
+    The first caller's settings hold for the process, so that everything that may be the first calls this.
+    """
+    # Without `cpu` accelerate starts no process group where there is no accelerator. The first process to finish waits
+    # for the last, and all wait while the first downloads.
+    return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
 
 
 def world_size() -> int:
@@ -70,4 +82,4 @@ def average_gradients(gradients: Sequence[Tensor | None]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-__all__ = ["average_gradients", "first_decides", "gather_batch", "world_size"]
+__all__ = ["average_gradients", "first_decides", "gather_batch", "start_processes", "world_size"]

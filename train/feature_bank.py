@@ -14,7 +14,6 @@ import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -34,8 +33,9 @@ from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES
 from modeling.hub import hub_errors
 
+from .distributed import start_processes
 from .embedder import META_SCHEMA, Embedder, choose_probed
-from .files import write_json
+from .files import claim_folder, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -179,9 +179,7 @@ def build_feature_bank(
     if unknown := sorted(set(deliveries) - set(STANDARD_DELIVERIES)):
         raise ValueError(f"`deliveries` must be among {', '.join(STANDARD_DELIVERIES)}, got {', '.join(unknown)}.")
     output = Path(output)
-    # Without `cpu` accelerate starts no process group where there is no accelerator. The first process to finish waits
-    # for the last.
-    processes = PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
+    processes = start_processes()
     with processes.main_process_first():
         folder = str(default_backbone()) if backbone == "default" else backbone
     with nullcontext() if Path(folder).is_dir() else hub_errors(folder):
@@ -206,7 +204,7 @@ def build_feature_bank(
         "shards": shards,
     }
     with processes.main_process_first():
-        _claim_folder(output / INFO_FILE, info)
+        claim_folder(output / INFO_FILE, info)
     if "fingerprint" in json.loads((output / INFO_FILE).read_text()):
         if processes.is_main_process:
             for left in output.glob("shard-*"):  # a run that was killed right after it had finished
@@ -311,25 +309,6 @@ def _read_table(path: Path) -> pa.Table:
 
 def _shard_name(index: int, shards: int) -> str:
     return f"shard-{index:05d}-of-{shards:05d}.arrow"
-
-
-def _claim_folder(path: Path, settings: dict) -> None:
-    """Write the settings of a long computation into its folder, or check that it was begun with the same ones.
-
-    Raises:
-        ValueError: with what differs.
-    """
-    if path.is_file():
-        earlier = json.loads(path.read_text())
-        different = [key for key, value in settings.items() if earlier.get(key) != value]
-        if different:
-            raise ValueError(
-                f"{path.parent} was begun with other settings: "
-                + ", ".join(f"{key} was {earlier.get(key)!r}, is {settings[key]!r}" for key in different)
-                + ". Choose another output folder, or delete that one."
-            )
-    else:
-        write_json(path, settings)
 
 
 def load_backbone(folder: str, image_layers: Sequence[int] = (), image_tokens: Sequence[str] = ()) -> RobustClipModel:
