@@ -139,29 +139,27 @@ def load_backend(
     return backend if graphs.agrees(backend) else None
 
 
-def make_graph(model: RobustClipForImageClassification, *, int8: bool = False) -> Path:
+def make_graph(model: RobustClipForImageClassification, size: int, *, int8: bool = False) -> Path:
     """Return the ONNX graph of a model from the cache folder, exported on first use (a minute).
 
     Args:
         model: in evaluation mode, float32, on the CPU.
+        size: side of the pictures, in pixels: the processor's.
         int8: with 8-bit linear layers.
 
     Raises:
         ModuleNotFoundError: onnxscript is not installed.
     """
-    return _make_graph(model, graph_fingerprint(model), int8)
 
-
-def _make_graph(model: RobustClipForImageClassification, fingerprint: str, int8: bool) -> Path:
     def build(folder: Path) -> None:
         folder.mkdir()
         if int8:
-            quantise_graph(_make_graph(model, fingerprint, False), folder / INT8_GRAPH_FILE)
+            quantise_graph(make_graph(model, size), folder / name)
         else:
-            export_graph(model, folder / GRAPH_FILE)
+            export_graph(model, size, folder / name)
 
     name = INT8_GRAPH_FILE if int8 else GRAPH_FILE
-    return build_once(f"{Path(name).stem}-{fingerprint}", build) / name
+    return build_once(f"{Path(name).stem}-{graph_fingerprint(model, size)}", build) / name
 
 
 class _Graphs:
@@ -175,7 +173,8 @@ class _Graphs:
     ) -> None:
         self.model = model
         self.checkpoint = checkpoint
-        self.fingerprint = graph_fingerprint(model)
+        self.size = processor.size
+        self.fingerprint = graph_fingerprint(model, self.size)
         pictures = [open_image(path) for path in example_files()]
         self.pixel_values = processor(images=pictures, return_tensors="pt")["pixel_values"]
 
@@ -188,7 +187,7 @@ class _Graphs:
         published = self.checkpoint and optional_file(self.checkpoint, INT8_GRAPH_FILE if int8 else GRAPH_FILE)
         if published and read_fingerprint(published) == self.fingerprint:
             return published
-        return _make_graph(self.model, self.fingerprint, int8)
+        return make_graph(self.model, self.size, int8=int8)
 
     def agrees(self, backend: Backend) -> bool:
         """Compare a backend with PyTorch on the example pictures, in one batch; log a disagreement."""

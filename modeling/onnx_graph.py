@@ -51,13 +51,17 @@ class _PicturesOnly(nn.Module):
         return tuple(output[name] for name in OUTPUTS)
 
 
-def graph_fingerprint(model: RobustClipForImageClassification) -> str:
+def graph_fingerprint(model: RobustClipForImageClassification, size: int) -> str:
     """Sixteen hex digits over everything that a graph of this model is made from: weights, calibration, architecture.
 
     Thresholds are not: they only name what the probability is called.
+
+    Args:
+        model: loaded.
+        size: side of the pictures, in pixels.
     """
     config = _computed_with(model.config.to_dict())
-    digest = hashlib.sha256(json.dumps([FORMAT, config], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([FORMAT, size, config], sort_keys=True, default=str).encode())
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         # Bytes as they are; numpy has no bfloat16.
@@ -88,11 +92,12 @@ def _quiet(*names: str) -> Iterator[None]:
             other.setLevel(level)
 
 
-def export_graph(model: RobustClipForImageClassification, path: Path) -> None:
+def export_graph(model: RobustClipForImageClassification, size: int, path: Path) -> None:
     """Write a model as an ONNX graph.
 
     Args:
         model: in evaluation mode, float32, on the CPU.
+        size: side of the pictures, in pixels: the processor's.
         path: of the file; it holds the weights too.
 
     Raises:
@@ -100,7 +105,6 @@ def export_graph(model: RobustClipForImageClassification, path: Path) -> None:
     """
     if find_spec("onnxscript") is None:
         raise ModuleNotFoundError("Exporting needs onnxscript: pip install 'robust-clip-detector[onnx]'.")
-    size = model.config.vision_config.image_size
     logger.info("Exporting the ONNX graph (a minute, once) ...")
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         # torch 2.13 copies its own tree specifications in a way that it has deprecated.
@@ -117,7 +121,7 @@ def export_graph(model: RobustClipForImageClassification, path: Path) -> None:
             verbose=False,
         )
     graph = program.model_proto
-    onnx.helper.set_model_props(graph, {FINGERPRINT: graph_fingerprint(model)})
+    onnx.helper.set_model_props(graph, {FINGERPRINT: graph_fingerprint(model, size)})
     onnx.save(graph, path)
 
 

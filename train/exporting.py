@@ -6,7 +6,7 @@ from pathlib import Path
 
 from modeling import RobustClipForImageClassification
 from modeling.backends import check_backend, make_graph
-from modeling.checkpoints import resolve_checkpoint
+from modeling.checkpoints import load_processor, resolve_checkpoint
 from modeling.hub import hub_errors
 
 from .files import staged
@@ -46,7 +46,8 @@ def export_checkpoint(arguments: ExportArguments) -> list[Path]:
     checkpoint = resolve_checkpoint(arguments.checkpoint)
     with hub_errors(checkpoint):
         model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
-    graph = make_graph(model, int8=arguments.format == "onnx-int8")
+        size = load_processor(checkpoint).size
+    graph = make_graph(model, size, int8=arguments.format == "onnx-int8")
     output = Path(arguments.output)
     with staged(output) as staging:
         if arguments.format == "openvino":

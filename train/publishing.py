@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from modeling import RobustClipForImageClassification
 from modeling.backends import make_graph
-from modeling.checkpoints import COMPANIONS, resolve_checkpoint
+from modeling.checkpoints import COMPANIONS, load_processor, resolve_checkpoint
 from modeling.hub import LOGIN, HubError, hub_errors
 from modeling.onnx_graph import GRAPH_FILE, INT8_GRAPH_FILE, graph_fingerprint, read_fingerprint
 
@@ -123,9 +123,10 @@ def publish_checkpoint(
     graphs = [folder / name for name in GRAPHS if name in files]
     if graphs or onnx:
         model = RobustClipForImageClassification.from_pretrained(folder).eval()
-        check_graphs(graphs, model)
+        size = load_processor(folder).size
+        check_graphs(graphs, graph_fingerprint(model, size))
         if onnx and GRAPH_FILE not in files:
-            files[GRAPH_FILE] = make_graph(model)
+            files[GRAPH_FILE] = make_graph(model, size)
     card = published_card(folder, repo_id)
     if not states_licence(card):
         logger.warning(
@@ -145,14 +146,14 @@ def is_ours(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in OURS)
 
 
-def check_graphs(graphs: list[Path], model: RobustClipForImageClassification) -> None:
-    """Refuse ONNX graphs that were not exported from a model as it is.
+def check_graphs(graphs: list[Path], fingerprint: str) -> None:
+    """Refuse ONNX graphs that were not exported from the model of a fingerprint.
 
     Raises:
         ValueError: one was exported from other weights, or before the calibration.
     """
     for graph in graphs:
-        if read_fingerprint(graph) != graph_fingerprint(model):
+        if read_fingerprint(graph) != fingerprint:
             raise ValueError(
                 f"{graph} was not exported from these weights and this calibration: run `python -m train export` "
                 "again, or delete it."
@@ -267,6 +268,7 @@ __all__ = [
     "OURS",
     "Publication",
     "PublishArguments",
+    "check_graphs",
     "check_publishable",
     "check_target",
     "commit_files",

@@ -49,7 +49,7 @@ def pixel_values():
 
 @pytest.fixture
 def graph(torch_detector, graph_cache):
-    return make_graph(torch_detector.model)
+    return make_graph(torch_detector.model, 32)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -81,7 +81,7 @@ def test_a_pictures_answer_does_not_depend_on_its_batch_or_thread(name, torch_de
 
 
 def test_int8_weights_are_whole_numbers_that_cannot_saturate(torch_detector):
-    graph = onnx.load(make_graph(torch_detector.model, int8=True)).graph
+    graph = onnx.load(make_graph(torch_detector.model, 32, int8=True)).graph
     products = [node for node in graph.node if node.op_type == "MatMulInteger"]
     # Query, key, value, output and the two layers of the MLP; the projection of one token is not worth it.
     assert len(products) == 6 * torch_detector.model.config.vision_config.num_hidden_layers
@@ -140,7 +140,7 @@ def test_the_fingerprint_is_of_what_decides_the_answer(graph, torch_detector, ti
         model = RobustClipForImageClassification.from_pretrained(tiny_text_folder)
         if change is not None:
             change(model)
-        return graph_fingerprint(model)
+        return graph_fingerprint(model, 32)
 
     def change_a_weight(model):
         model.head.layers[-1].bias.data += 1e-6
@@ -152,7 +152,8 @@ def test_the_fingerprint_is_of_what_decides_the_answer(graph, torch_detector, ti
     assert fingerprint(lambda model: setattr(model.config, "calibration_scale", 0.9)) != same
     assert fingerprint(lambda model: setattr(model.config.vision_config, "hidden_act", "gelu")) != same
     torch_detector.model.save_pretrained(tmp_path)
-    assert graph_fingerprint(RobustClipForImageClassification.from_pretrained(tmp_path)) == same
+    assert graph_fingerprint(RobustClipForImageClassification.from_pretrained(tmp_path), 32) == same
+    assert graph_fingerprint(torch_detector.model, 64) != same
 
 
 def test_the_fastest_backend_is_measured_once(tiny_text_folder, graph_cache, caplog):
