@@ -145,7 +145,7 @@ def quantise_graph(source: Path, target: Path) -> None:
     """
     model = onnx.load(source)
     graph = model.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
     constants = {
         "int8_levels": np.array(127, np.float32),
         "int8_smallest": np.array(1e-12, np.float32),  # a token of zeros has a scale too
@@ -153,30 +153,31 @@ def quantise_graph(source: Path, target: Path) -> None:
         "int8_flat": np.array([-1], np.int64),
     }
     nodes: list[onnx.NodeProto] = []
-    quantised: dict[str, tuple[str, str]] = {}  # activation -> its whole numbers, their scale (B, tokens, 1)
+    quantised: set[str] = set()  # activations that are there as whole numbers
     for node in graph.node:
-        if node.op_type != "MatMul" or node.input[1] not in weights:
+        if node.op_type != "MatMul" or node.input[1] not in tensors or len(tensors[node.input[1]].dims) != 2:
             nodes.append(node)
             continue
-        activation, weight = node.input
-        if activation not in quantised:
+        (activation, weight), (output,) = node.input, node.output
+        if activation not in quantised:  # one for query, key and value
+            quantised.add(activation)
             nodes += _quantise_tokens(activation)
-            quantised[activation] = (f"{activation}_int8", f"{activation}_scale")
-        whole, scale = quantised[activation]
-        values = numpy_helper.to_array(weights.pop(weight))  # (in, out)
-        column_scale = np.maximum(np.abs(values).max(axis=0), 1e-12) / MAX_WEIGHT
-        constants[f"{weight}_int8"] = np.rint(values / column_scale).astype(np.int8)
-        constants[f"{weight}_scale"] = column_scale.astype(np.float32)
-        output = node.output[0]
+        if f"{weight}_int8" not in constants:
+            values = numpy_helper.to_array(tensors[weight])  # (in, out)
+            scale = np.maximum(np.abs(values).max(axis=0), 1e-12) / MAX_WEIGHT
+            constants[f"{weight}_int8"] = np.rint(values / scale).astype(np.int8)
+            constants[f"{weight}_scale"] = scale.astype(np.float32)
+        factors = [f"{activation}_int8", f"{weight}_int8", "int8_middle"]
         nodes += [
-            helper.make_node("MatMulInteger", [whole, f"{weight}_int8", "int8_middle"], [f"{output}_int32"]),
+            helper.make_node("MatMulInteger", factors, [f"{output}_int32"]),
             helper.make_node("Cast", [f"{output}_int32"], [f"{output}_whole"], to=onnx.TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{output}_whole", scale], [f"{output}_rows"]),
+            helper.make_node("Mul", [f"{output}_whole", f"{activation}_scale"], [f"{output}_rows"]),
             helper.make_node("Mul", [f"{output}_rows", f"{weight}_scale"], [output]),
         ]
+    used = {name for node in nodes for name in node.input}
     del graph.node[:], graph.initializer[:]
     graph.node.extend(nodes)
-    graph.initializer.extend(weights.values())
+    graph.initializer.extend(tensor for tensor in tensors.values() if tensor.name in used)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     onnx.save(model, target)
 
