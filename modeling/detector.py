@@ -20,12 +20,11 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
-from .backends import TORCH, Backend, check_backend, load_backend
+from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
 from .checkpoints import load_processor, resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
 from .known_data import KnownData
-from .modeling_robust_clip import RobustClipClassifierOutput
 
 MAX_TOKENS = 77  # CLIP's context length
 NO_TEXT_TOWER = "This checkpoint has no text tower: leave the caption out."
@@ -100,7 +99,7 @@ class Detector:
         self.name = name
         self.known_data = known_data
         self.backend = TORCH if backend is None else backend.name
-        self._backend = backend
+        self._graph = None if backend is None else backend.compute
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike | None = None, backend: str = TORCH) -> "Detector":
@@ -149,16 +148,13 @@ class Detector:
         """Whether a caption can be given."""
         return self.tokenizer is not None
 
-    def compute(self, pixel_values: torch.Tensor) -> RobustClipClassifierOutput:
+    def compute(self, pixel_values: torch.Tensor) -> Outputs:
         """Scores, logits and image embeddings of prepared pictures without captions, by the backend.
 
         Args:
             pixel_values: float32 [B, 3, size, size], from `processor`.
         """
-        with torch.inference_mode():
-            return (
-                self.model(pixel_values=pixel_values) if self._backend is None else self._backend.compute(pixel_values)
-            )
+        return compute_with_torch(self.model, pixel_values) if self._graph is None else self._graph(pixel_values)
 
     def detect(self, image: Source, caption: str | None = None) -> Detection:
         """Judge one picture.

@@ -172,11 +172,11 @@ class RobustClipImageProcessor(BaseImageProcessor):
         if isinstance(size, dict):
             height, width = size.get("height"), size.get("width")
             size = size.get("shortest_edge", height if height == width else None)
-        self.size = size
         self.image_mean = list(OPENAI_CLIP_MEAN if image_mean is None else image_mean)
         self.image_std = list(OPENAI_CLIP_STD if image_std is None else image_std)
         if not isinstance(size, int) or size < 1:
             raise ValueError(f"`size` must be one whole number of pixels for both sides, 1 or more, got {given!r}.")
+        self.size = size
         if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
             raise ValueError(
                 "`image_mean` and `image_std` must hold three numbers each, the latter above 0, got "

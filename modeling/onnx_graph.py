@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -120,7 +120,7 @@ def export_graph(model: RobustClipForImageClassification, size: int, path: Path)
             external_data=False,
             verbose=False,
         )
-    graph = program.model_proto
+    graph = cast("torch.onnx.ONNXProgram", program).model_proto  # it is None only with `dynamo=False`
     onnx.helper.set_model_props(graph, {FINGERPRINT: graph_fingerprint(model, size)})
     onnx.save(graph, path)
 
@@ -146,7 +146,7 @@ def quantise_graph(source: Path, target: Path) -> None:
     model = onnx.load(source)
     graph = model.graph
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "int8_levels": np.array(127, np.float32),
         "int8_smallest": np.array(1e-12, np.float32),  # a token of zeros has a scale too
         "int8_middle": np.array(128, np.uint8),

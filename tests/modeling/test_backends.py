@@ -75,7 +75,8 @@ def test_a_pictures_answer_does_not_depend_on_its_batch_or_thread(name, torch_de
     with ThreadPoolExecutor(4) as threads:
         alone = list(threads.map(compute, pixel_values.split(1)))
     for field in ("logits", "score", "image_embeds"):
-        torch.testing.assert_close(together[field], torch.cat([one[field] for one in alone]), atol=1e-5, rtol=0)
+        found = torch.cat([getattr(one, field) for one in alone])
+        torch.testing.assert_close(getattr(together, field), found, atol=1e-5, rtol=0)
     cosines = torch.cosine_similarity(together.image_embeds, torch_detector.compute(pixel_values).image_embeds)
     assert cosines.min() > (0.98 if name == "onnx-int8" else 0.99999)
 

@@ -36,7 +36,7 @@ def test_onnx_runtime_alone_reads_what_is_written(form, name, tiny_text_folder, 
         outputs = session.run(None, {"pixel_values": pixel_values[:count]})
         for output, field in zip(outputs, OUTPUTS, strict=True):
             tolerance = 1e-5 if form == "onnx" else 0.05
-            np.testing.assert_allclose(output, expected[field][:count], atol=tolerance, rtol=0)
+            np.testing.assert_allclose(output, getattr(expected, field)[:count], atol=tolerance, rtol=0)
 
 
 def test_openvino_reads_what_is_written(tiny_text_folder, expected, pixel_values, tmp_path):
@@ -46,7 +46,7 @@ def test_openvino_reads_what_is_written(tiny_text_folder, expected, pixel_values
     compiled = openvino.Core().compile_model(tmp_path / "model.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     outputs = compiled({"pixel_values": pixel_values})
     for field in OUTPUTS:
-        np.testing.assert_allclose(outputs[field], expected[field], atol=1e-5, rtol=0)
+        np.testing.assert_allclose(outputs[field], getattr(expected, field), atol=1e-5, rtol=0)
 
 
 def test_an_unknown_format_is_refused(tmp_path):
