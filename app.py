@@ -1,6 +1,7 @@
 """The Space: load a detector, build the page, launch. No model code and no file parsing here.
 
 From the environment: HOST and PORT (127.0.0.1:7860), MODEL_ID (a folder or a Hub id; the embedded default otherwise),
+BACKEND (what scores pictures: torch, onnx, onnx-int8, openvino, or auto for the fastest exact one; torch otherwise),
 MCP_SERVER=1 (also serve the endpoints as tools of the Model Context Protocol), OPEN_BROWSER=1.
 """
 
@@ -18,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from modeling.backends import TORCH, check_backend
 from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detector
 from modeling.hub import optional_file
@@ -33,9 +35,14 @@ def main() -> None:
     with_mcp = os.environ.get("MCP_SERVER") == "1"
     if with_mcp and importlib.util.find_spec("mcp") is None:
         sys.exit("MCP_SERVER=1 needs one more package: pip install 'gradio[mcp]'.")
+    backend = os.environ.get("BACKEND") or TORCH
+    try:
+        check_backend(backend)
+    except (ValueError, ModuleNotFoundError) as error:
+        sys.exit(f"BACKEND={backend} cannot be used. {error}")
     model = os.environ.get("MODEL_ID")
     checkpoint = resolve_checkpoint(model)
-    detector = Detector.from_pretrained(checkpoint)
+    detector = Detector.from_pretrained(checkpoint, backend=backend)
     # GRADIO_SERVER_NAME is what a Space sets.
     host = os.environ.get("HOST") or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
     port = int(os.environ.get("PORT", "7860"))
@@ -45,7 +52,14 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
 
     async def health(request: Request) -> JSONResponse:
-        return JSONResponse({"status": "ok", "model": detector.name, "model_version": detector.version})
+        return JSONResponse(
+            {
+                "status": "ok",
+                "model": detector.name,
+                "model_version": detector.version,
+                "backend": detector.backend,
+            }
+        )
 
     page = build_page(detector, optional_file(checkpoint, "README.md"), is_default=model in (None, "", "default"))
     page.launch(

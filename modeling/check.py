@@ -16,14 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .checkpoints import DEFAULT_SOURCE, ROOT
+from .backends import EXAMPLES, example_files
+from .checkpoints import DEFAULT_SOURCE
 from .detector import Detector
 from .images import open_image
 
 # Scores by backend and picture, since another arithmetic has scores of its own; embeddings by picture.
 EXPECTED = DEFAULT_SOURCE / "expected_scores.json"
 EXPECTED_EMBEDDINGS = DEFAULT_SOURCE / "expected_embeddings.json"
-EXAMPLES = ROOT / "examples"
 BACKEND = "torch-fp32"
 TOLERANCE = 1e-3
 # bfloat16 keeps 0.9999; other resampling of the picture costs up to 0.008; int8 with its full range in dynamic
@@ -60,11 +60,6 @@ class Comparison:
         return self.difference <= TOLERANCE and self.cosine >= MIN_COSINE
 
 
-def example_files(folder: Path = EXAMPLES) -> list[Path]:
-    """The example pictures, by name."""
-    return sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".webp"))
-
-
 def score_examples(detector: Detector, folder: Path = EXAMPLES) -> dict[str, float]:
     """Raw scores of the example pictures, by file name; NaN where there is none."""
     detections = {path.name: detector.detect(path) for path in example_files(folder)}
@@ -74,9 +69,9 @@ def score_examples(detector: Detector, folder: Path = EXAMPLES) -> dict[str, flo
 def embed_examples(detector: Detector, folder: Path = EXAMPLES) -> dict[str, Tensor]:
     """The image tower's embeddings (D,) of the example pictures, by file name."""
     files = example_files(folder)
-    with torch.inference_mode():
-        inputs = detector.processor(images=[open_image(path) for path in files], return_tensors="pt")
-        embeddings = detector.model(**inputs).image_embeds[:, : detector.model.config.embedding_dim].float()
+    pictures = [open_image(path) for path in files]
+    outputs = detector.compute(detector.processor(images=pictures, return_tensors="pt")["pixel_values"])
+    embeddings = outputs.image_embeds[:, : detector.model.config.embedding_dim].float()
     return {path.name: embedding for path, embedding in zip(files, embeddings, strict=True)}
 
 

@@ -50,7 +50,7 @@ def default_checkpoint() -> Path:
     """
     if not (DEFAULT_SOURCE / HEAD_FILE).is_file():
         raise CheckpointError(f"There is no trained head in {DEFAULT_SOURCE}: expected {HEAD_FILE}. Fit one first.")
-    return _build_once(f"default-{_fingerprint()}", _assemble_default)
+    return build_once(f"default-{_fingerprint()}", _assemble_default)
 
 
 def default_backbone() -> Path:
@@ -59,7 +59,7 @@ def default_backbone() -> Path:
     Raises:
         CheckpointError: the backbone cannot be had.
     """
-    return _build_once(f"clip-vit-b16-image-{WHEEL_SHA256[:12]}", _assemble_backbone)
+    return build_once(f"clip-vit-b16-image-{WHEEL_SHA256[:12]}", _assemble_backbone)
 
 
 def resolve_checkpoint(model: str | os.PathLike | None = None) -> str:
@@ -113,7 +113,7 @@ def _fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def _build_once(name: str, build: Callable[[Path], None]) -> Path:
+def build_once(name: str, build: Callable[[Path], None]) -> Path:
     """Call `build(folder)` for `cache/name` unless it is there; one process at a time, all or nothing."""
     cache = cache_folder()
     target = cache / name

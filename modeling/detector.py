@@ -1,7 +1,8 @@
 """`Detector`: pictures, and captions where the checkpoint reads them, in; `Detection` out.
 
 The one door for the app, programs and checks: it opens pictures with `open_image`, prepares them with the
-checkpoint's processor and turns the score into a verdict with the thresholds stored in the checkpoint.
+checkpoint's processor, scores them with a backend (see `backends`) and turns the score into a verdict with the
+thresholds stored in the checkpoint.
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
+from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
 from .checkpoints import load_processor, resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
@@ -45,6 +47,7 @@ class Detection:
         height: pixels.
         sha256: of the file's bytes; `None` for a PIL image.
         model: what answered.
+        backend: what computed it: one of `backends.BACKENDS`.
         error: why there is no answer, in words for a person; `None` otherwise.
     """
 
@@ -58,6 +61,7 @@ class Detection:
     height: int | None = None
     sha256: str | None = None
     model: str | None = None
+    backend: str | None = None
     error: str | None = None
 
     def to_dict(self) -> dict:
@@ -74,6 +78,7 @@ class Detector:
         tokenizer: where the checkpoint has a text tower.
         name: what `Detection.model` says.
         known_data: tells pictures that are far from what the head was fitted on; `None` where the checkpoint has none.
+        backend: what scores pictures; `None` for PyTorch. Captions, explanations and gradients use the model.
 
     Example:
         >>> Detector.from_pretrained().detect("photo.jpg").verdict
@@ -86,24 +91,32 @@ class Detector:
         tokenizer: Any = None,
         name: str = "",
         known_data: KnownData | None = None,
+        backend: Backend | None = None,
     ) -> None:
         self.model = model.eval()
         self.processor = processor
         self.tokenizer = tokenizer
         self.name = name
         self.known_data = known_data
+        self.backend = TORCH if backend is None else backend.name
+        self._graph = None if backend is None else backend.compute
 
     @classmethod
-    def from_pretrained(cls, model: str | os.PathLike | None = None) -> "Detector":
+    def from_pretrained(cls, model: str | os.PathLike | None = None, backend: str = TORCH) -> "Detector":
         """Load a checkpoint.
 
         Args:
             model: `None` for the embedded default, a folder, or a Hub id.
+            backend: what scores pictures, one of `backends.BACKENDS`; "auto" measures which is the fastest here. Where
+                it does not agree with PyTorch, PyTorch answers and the log says so.
 
         Raises:
             CheckpointError: there is no such checkpoint, the Hub does not give it, or the default one cannot be
                 assembled.
+            ValueError: there is no such backend.
+            ModuleNotFoundError: the backend's package is not installed.
         """
+        check_backend(backend)
         checkpoint = resolve_checkpoint(model)
         with nullcontext() if Path(checkpoint).is_dir() else hub_errors(checkpoint):
             network = RobustClipForImageClassification.from_pretrained(checkpoint)
@@ -111,7 +124,8 @@ class Detector:
             processor = load_processor(checkpoint)
         name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
         known_data = KnownData.load(checkpoint, network.config)
-        return cls(network, processor, tokenizer, name, known_data)
+        graph = load_backend(backend, network.eval(), processor, checkpoint)
+        return cls(network, processor, tokenizer, name, known_data, graph)
 
     @cached_property
     def version(self) -> str:
@@ -133,6 +147,14 @@ class Detector:
     def reads_captions(self) -> bool:
         """Whether a caption can be given."""
         return self.tokenizer is not None
+
+    def compute(self, pixel_values: torch.Tensor) -> Outputs:
+        """Scores, logits and image embeddings of prepared pictures without captions, by the backend.
+
+        Args:
+            pixel_values: float32 [B, 3, size, size], from `processor`.
+        """
+        return compute_with_torch(self.model, pixel_values) if self._graph is None else self._graph(pixel_values)
 
     def detect(self, image: Source, caption: str | None = None) -> Detection:
         """Judge one picture.
@@ -202,8 +224,7 @@ class Detector:
         Args:
             pixel_values: float32 [B, 3, size, size], from `processor`; the model may be on another device.
         """
-        with torch.inference_mode():
-            outputs = self.model(pixel_values=pixel_values.to(self.model.device))
+        outputs = self.compute(pixel_values)
         return [
             self._detection(score, probability)
             for score, probability in zip(
@@ -235,15 +256,14 @@ class Detector:
         """Score opened pictures in one batch; also the tower's embeddings of them, (B, D)."""
         if any(captions) and not self.reads_captions:
             raise ValueError(NO_TEXT_TOWER)
-        with torch.inference_mode():
-            outputs = self.model(**self.processor(images=pictures, return_tensors="pt"))
-            score, probability = outputs.score, outputs.logits.softmax(-1)[:, 1]
-            without = probability
-            if any(captions):
-                with_text = self.model(
-                    image_embeds=outputs.image_embeds, **tokenize_captions(self.tokenizer, captions)
-                )
-                score, probability = with_text.score, with_text.logits.softmax(-1)[:, 1]
+        outputs = self.compute(self.processor(images=pictures, return_tensors="pt")["pixel_values"])
+        score, probability = outputs.score, outputs.logits.softmax(-1)[:, 1]
+        without = probability
+        if any(captions):
+            tokens = tokenize_captions(self.tokenizer, captions)
+            with torch.inference_mode():
+                with_text = self.model(image_embeds=outputs.image_embeds, **tokens)
+            score, probability = with_text.score, with_text.logits.softmax(-1)[:, 1]
         detections = [
             self._detection(
                 score[i].item(),
@@ -266,6 +286,7 @@ class Detector:
             real_threshold=self.model.config.real_threshold,
             generated_threshold=self.model.config.generated_threshold,
             model=self.name,
+            backend=self.backend,
             **facts,
         )
 
@@ -286,12 +307,12 @@ class Detector:
             ValueError: a caption for a checkpoint that reads none.
         """
         text_embeds = self.embed_caption(caption)
-        with torch.inference_mode():
-            pixel_values = self.processor(images=list(pictures), return_tensors="pt")["pixel_values"]
-            if text_embeds is not None:
-                text_embeds = text_embeds.expand(len(pixel_values), -1)
-            logits = self.model(pixel_values=pixel_values, text_embeds=text_embeds).logits
-        return logits.softmax(-1)[:, 1].tolist()
+        outputs = self.compute(self.processor(images=list(pictures), return_tensors="pt")["pixel_values"])
+        if text_embeds is not None:
+            with torch.inference_mode():
+                text_embeds = text_embeds.expand(len(pictures), -1)
+                outputs = self.model(image_embeds=outputs.image_embeds, text_embeds=text_embeds)
+        return outputs.logits.softmax(-1)[:, 1].tolist()
 
     def embed_caption(self, caption: str | None) -> torch.Tensor | None:
         """Text embedding (1, D_text) of a caption; `None` without one, where the no-text embedding stands in.

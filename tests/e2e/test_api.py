@@ -36,6 +36,7 @@ SCHEMA = {
     "sha256": str,
     "model": str,
     "model_version": str,
+    "backend": str,
     "error": (str, type(None)),
     "file": {"format": str, "bytes": int},
     "cautions": list,
@@ -157,10 +158,11 @@ def test_a_path_of_the_server_is_never_opened(app, path):
 
 def test_health_names_the_model(app, detector):
     answer = json.load(urllib.request.urlopen(f"{app.url}/health", timeout=5))
-    assert answer == {"status": "ok", "model": detector.name, "model_version": detector.version}
+    model = {"model": detector.name, "model_version": detector.version, "backend": "torch"}
+    assert answer == {"status": "ok"} | model
 
 
-def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder, tmp_path):
+def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder, graph_folder, tmp_path):
     import ast
     import asyncio
     import base64
@@ -180,9 +182,13 @@ def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder,
             return tools, await session.call_tool("detect", {"image": picture, "caption": ""})
 
     # In a thread of its own: a browser that other tests share keeps an event loop in this one.
-    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder), MCP_SERVER="1") as app, ThreadPoolExecutor(1) as thread:
+    # Also with another backend than usual, to spare a second start.
+    settings = {"MODEL_ID": str(tiny_text_folder), "BACKEND": "onnx", "ROBUST_CLIP_CACHE": str(graph_folder)}
+    with running_app(tmp_path, MCP_SERVER="1", **settings) as app, ThreadPoolExecutor(1) as thread:
         tools, result = thread.submit(asyncio.run, use(app)).result()
     assert set(tools) == {"detect", "detect_many"}
     assert "photograph or was generated" in tools["detect"].description
     assert not result.isError, result
-    assert ast.literal_eval(result.content[0].text)["verdict"] in ("real", "generated", "uncertain")
+    answer = ast.literal_eval(result.content[0].text)
+    assert answer["verdict"] in ("real", "generated", "uncertain")
+    assert answer["backend"] == "onnx"

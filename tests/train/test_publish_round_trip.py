@@ -1,12 +1,15 @@
 """What was published comes back: in a fresh process without our package, by name, by revision, and offline."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 from huggingface_hub import ModelCard
 
+from modeling import RobustClipConfig
+from modeling.backends import example_files
 from modeling.checkpoints import ROOT
 from modeling.detector import Detector
 from tests.backbones import save_backbone
@@ -128,3 +131,57 @@ def test_a_backbone_comes_by_its_name_on_the_hub_and_a_gated_one_says_so(parquet
     result = command.run("features", "--data", parquet, "--backbone", "bob/gated", "--output", tmp_path / "other")
     assert result.returncode == 1
     assert "bob/gated is gated" in result.error
+
+
+def test_others_get_the_same_verdicts_from_the_published_folder_alone(
+    hub, command, tiny_text_folder, graph_cache, tmp_path
+):
+    pytest.importorskip("onnxscript")
+    folder = shutil.copytree(tiny_text_folder, tmp_path / "checkpoint")
+    thresholds = {"real_threshold": 0.45, "generated_threshold": 0.55}
+    config = json.loads((folder / "config.json").read_text()) | thresholds
+    (folder / "config.json").write_text(json.dumps(config))
+    cache = {"ROBUST_CLIP_CACHE": str(graph_cache)}
+    assert command.run("export", folder, folder, **cache).returncode == 0
+    result = command.run("publish", folder, NAME, **cache)
+    assert result.returncode == 0, result.error
+    assert "model.onnx" in result.stdout
+
+    elsewhere = tmp_path / "elsewhere"
+    for name, content in hub.models[NAME].files.items():
+        (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / name).write_bytes(content)
+    shutil.copy(ROOT / "examples" / "third_party.py", tmp_path)
+    pictures = example_files()
+    # Our package cannot be imported, not even where it is installed.
+    hide = "import runpy, sys; sys.modules['modeling'] = sys.modules['train'] = None; "
+    run_it = hide + "runpy.run_path('third_party.py', run_name='__main__')"
+    command_line = [sys.executable, "-c", run_it, elsewhere, *pictures]
+    environment = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    for line, expected in zip(
+        result.stdout.splitlines(), Detector.from_pretrained(folder).detect_many(pictures), strict=True
+    ):
+        answer = json.loads(line)
+        assert set(answer["verdicts"].values()) == {expected.verdict}
+        assert len(answer["probabilities"]) == 3
+        for probability in answer["probabilities"].values():
+            assert probability == pytest.approx(expected.probability, abs=1e-5)
+
+
+def test_a_graph_is_published_when_asked_and_refused_when_it_is_of_other_weights(
+    hub, command, tiny_text_folder, graph_cache, tmp_path
+):
+    pytest.importorskip("onnxscript")
+    cache = {"ROBUST_CLIP_CACHE": str(graph_cache)}
+    assert command.run("publish", tiny_text_folder, NAME, **cache).returncode == 0
+    assert "model.onnx" not in hub.models[NAME].files
+    assert command.run("publish", tiny_text_folder, NAME, "--onnx", **cache).returncode == 0
+    graph = hub.models[NAME].files["model.onnx"]
+
+    changed = checkpoint_folder(tmp_path / "changed", RobustClipConfig.from_pretrained(tiny_text_folder), seed=1)
+    (changed / "model.onnx").write_bytes(graph)
+    result = command.run("publish", changed, NAME, **cache)
+    assert result.returncode == 1
+    assert "model.onnx was not exported from these weights" in result.error
