@@ -15,13 +15,13 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from pathlib import Path, PurePosixPath
+from urllib.parse import parse_qs, unquote, urlsplit
 
-WRITER, READER, OTHER = "hf_writer", "hf_reader", "hf_other"
+WRITER, READER, OTHER, USER = "hf_writer", "hf_reader", "hf_other", "hf_user"
 # Token -> (account, may write).
-ACCOUNTS = {WRITER: ("ann", True), READER: ("ann", False), OTHER: ("bob", True)}
-LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".jpg", ".webp", ".png")
+ACCOUNTS = {WRITER: ("ann", True), READER: ("ann", False), OTHER: ("bob", True), USER: ("user", True)}
+LFS_SUFFIXES = (".safetensors", ".bin", ".pt", ".jpg", ".webp", ".png", ".parquet")
 
 
 @dataclass
@@ -87,7 +87,16 @@ class HubServer:
 
     def add_model(self, name: str, files: dict[str, bytes | Path], revision: str | None = None, **fields) -> Repo:
         """A repository that is there already, at a commit of this id where one is named."""
-        repo = self.models[name] = Repo(**fields)
+        return self._add("models", name, files, revision, **fields)
+
+    def add_dataset(self, name: str, files: dict[str, bytes | Path]) -> Repo:
+        """A data set that is there already."""
+        return self._add("datasets", name, files)
+
+    def _add(
+        self, kind: str, name: str, files: dict[str, bytes | Path], revision: str | None = None, **fields
+    ) -> Repo:
+        repo = self.repos[kind][name] = Repo(**fields)
         repo.commit("initial", {key: v if isinstance(v, bytes) else v.read_bytes() for key, v in files.items()})
         if revision is not None:
             repo.commits[-1].oid = revision
@@ -203,7 +212,8 @@ class _Handler(BaseHTTPRequestHandler):
             if rest == "/variables":
                 self._json({key: {"key": key, "value": value} for key, value in repo.variables.items()})
             elif rest.startswith("/tree/"):
-                self._json([_entry(name, data) for name, data in self._commit(repo, rest[6:]).files.items()])
+                revision, _, folder = rest[6:].partition("/")
+                self._json(_tree(self._commit(repo, revision).files, folder))
             elif rest == "" or rest.startswith("/revision/"):
                 self._json(self._info(kind, name, repo, rest.removeprefix("/revision/") or "main"))
             else:
@@ -252,6 +262,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json({"transfer": "basic", "objects": [self._lfs(o) for o in json.loads(body)["objects"]]})
         elif match := _API.match(path):
             kind, name, rest = match.group(1), match.group(2), match.group(3) or ""
+            if rest.startswith("/paths-info/"):
+                files, asked = self._commit(self._repo(kind, name), rest[12:]).files, parse_qs(body.decode())["paths"]
+                self._json([entry for entry in _tree(files) if entry["path"] in asked])
+                return
             repo = self._repo(kind, name, write=True)
             if rest.startswith("/preupload/"):
                 self._json({"files": [self._mode(repo, file["path"]) for file in json.loads(body)["files"]]})
@@ -402,6 +416,14 @@ def _oid(path: str, data: bytes) -> str:
     return hashlib.sha1(f"blob {len(data)}\0".encode() + data).hexdigest()
 
 
+def _tree(files: dict[str, bytes], folder: str = "") -> list[dict]:
+    """Files and folders below a folder, as the Hub lists them recursively."""
+    inside = {name: data for name, data in files.items() if not folder or name.startswith(f"{folder}/")}
+    folders = {str(parent) for name in inside for parent in PurePosixPath(name).parents} - {".", folder}
+    listed = [{"type": "directory", "path": path, "size": 0, "oid": _oid(path, b"")} for path in sorted(folders)]
+    return listed + [_entry(name, data) for name, data in inside.items()]
+
+
 def _entry(path: str, data: bytes) -> dict:
     entry = {"type": "file", "path": path, "size": len(data), "oid": _oid(path, data)}
     if _is_lfs(path):
@@ -421,4 +443,4 @@ def checkpoint_folder(folder: Path, config: object, seed: int = 0) -> Path:
     return folder
 
 
-__all__ = ["OTHER", "READER", "WRITER", "HubServer", "Repo", "checkpoint_folder"]
+__all__ = ["OTHER", "READER", "USER", "WRITER", "HubServer", "Repo", "checkpoint_folder"]

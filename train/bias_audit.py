@@ -170,6 +170,8 @@ def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArr
     labels, sources = pictures["label"].to_numpy(), pictures["source"].to_numpy()
     # A fact that no file of a data set has (JPEG quality among PNG files) is a constant; -1 stands for "none".
     facts = np.nan_to_num(facts, nan=-1)
+    if (facts == facts[0]).all():
+        return np.full(len(pictures), 0.5)  # what a forest says that has nothing to split by, each class weighing half
     scores = np.empty(len(pictures))
     for outside, scored in folds:
         fitted = _at_most(outside, labels)

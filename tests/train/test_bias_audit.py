@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from modeling.checkpoints import ROOT
 from modeling.deliveries import STANDARD_DELIVERIES
 from modeling.images import ImageError, open_image
-from train.bias_audit import _at_most, audit_bias
+from train.bias_audit import _at_most, _folds, _rule_scores, audit_bias
 from train.duplicates import LIMIT, find_duplicates
 from train.file_facts import HASH_SIDE, file_facts
 
@@ -87,6 +87,16 @@ def test_files_that_are_alike_give_nothing_away():
         assert rule(audit, name)["value"] == 0.5
     assert audit["matched"]["pictures"] == {"real": 80, "generated": 80}
     assert audit["matched"]["auc"]["value"] == pytest.approx(audit["matched"]["auc_before"]["value"])
+
+
+def test_a_fact_that_all_files_share_scores_as_a_forest_would_score_it():
+    frame = pictures(60, sources=3)
+    folds, _ = _folds(frame)
+    column = np.zeros((60, 1))
+    nearly = np.vstack([column[:-1], [[1.0]]])  # one picture differs: a forest is fitted
+    assert (_rule_scores(column, frame, folds) == 0.5).all()
+    unlike = np.isin(np.arange(60), np.concatenate([scored for fitted, scored in folds if 59 in fitted]))
+    assert (_rule_scores(nearly, frame, folds)[~unlike] == 0.5).all()
 
 
 @pytest.mark.parametrize(

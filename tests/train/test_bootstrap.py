@@ -63,6 +63,20 @@ def test_few_rows_give_the_very_numbers_of_the_plain_loop(statistic):
     assert bootstrap_interval(statistic, labels, scores, sources, weights=weights, draws=100) == expected
 
 
+@pytest.mark.parametrize("statistic", STATISTICS)
+def test_few_sources_give_the_very_numbers_of_the_plain_loop_with_fewer_measurements(statistic):
+    labels, scores, _ = scored(rows=60)
+    sources, calls = np.where(np.arange(60) % 5 == 0, "a", np.where(np.arange(60) % 3 == 0, "b", "c")), []
+
+    def counted(*arguments):
+        calls.append(1)
+        return statistic(*arguments)
+
+    expected = naive_interval(statistic, labels, scores, sources)
+    assert bootstrap_interval(counted, labels, scores, sources) == expected
+    assert len(calls) <= 100  # ten ways to draw three of three, in each class
+
+
 @pytest.mark.parametrize("kind", ["normal", "few values", "few values and nan", "probability"])
 def test_many_rows_give_nearly_the_plain_loop(monkeypatch, kind):
     """Rounding to bins moves an end by far less than the interval is wide, and not at all where values are few."""
