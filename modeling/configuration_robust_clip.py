@@ -90,7 +90,7 @@ class RobustClipConfig(PreTrainedConfig):
         self.label2id = {"real": 0, "generated": 1}
         self.problem_type = "single_label_classification"
         self.image_layers = self.image_layers or None
-        self.image_tokens = (self.image_tokens or ["class"]) if self.image_layers else None
+        self.image_tokens = self.image_tokens or (["class"] if self.image_layers else None)
         super().__post_init__(**kwargs)
 
     @property
@@ -119,6 +119,8 @@ class RobustClipConfig(PreTrainedConfig):
 
     def validate_image(self) -> None:
         """Checked by `@strict` at construction."""
+        if self.image_tokens and not self.image_layers:
+            raise ValueError(f"`image_tokens` needs `image_layers`, got {self.image_tokens} and no layers.")
         if self.vision_config is None or not self.image_layers:
             return
         blocks = self.vision_config.num_hidden_layers

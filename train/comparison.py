@@ -6,7 +6,7 @@ other: for an outer group, the inner scores of all other groups. From these alon
 and, in the row "chosen inside", the attempt that is used for it. No source, record or near-duplicate is on both sides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -354,7 +354,7 @@ class Nested:
         ones = np.ones(len(self.labels))
         values = figures(self.labels, probability, ones)
         ends = bootstrap_intervals(figures, self.labels, probability, self.sources, draws=DRAWS)
-        intervals = ends or [None] * len(names)
+        intervals: Sequence[list[float] | None] = ends or [None] * len(names)
         return {
             name: {"value": float(value), "interval": interval}
             for name, value, interval in zip(names, values, intervals, strict=True)

@@ -16,6 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -26,7 +27,7 @@ import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
 from tqdm import tqdm
-from transformers import AutoConfig, AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 
 from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
 from modeling.checkpoints import default_backbone, load_processor
@@ -73,7 +74,7 @@ class FeatureBank:
         text = None if self.text_embeds is None else self.text_embeds[kept]
         return FeatureBank(self.rows[mask].reset_index(drop=True), self.image_embeds[kept], text, self.info)
 
-    def narrow(self, config: RobustClipConfig) -> "FeatureBank":
+    def narrow(self, config: PreTrainedConfig) -> "FeatureBank":
         """The same rows with the image features that a configuration names; copied into memory, unless all are kept.
 
         Raises:
@@ -319,7 +320,8 @@ def load_backbone(folder: str, image_layers: Sequence[int] = (), image_tokens: S
         image_layers: as `RobustClipConfig`'s; a checkpoint's own by default.
         image_tokens: as `RobustClipConfig`'s.
     """
-    fields = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)} if image_layers else {}
+    given = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value}
     if AutoConfig.from_pretrained(folder).model_type == RobustClipConfig.model_type:
         return RobustClipModel.from_pretrained(folder, **fields).eval()
     return RobustClipModel.from_backbone(folder, **fields).eval()

@@ -15,6 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 from tqdm import tqdm
 from transformers import PrinterCallback, set_seed
 
@@ -79,11 +80,12 @@ def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, r
         ValueError: there are not more rows than components.
     """
     rows = rows[:: -(-len(rows) // MOST_COMPONENT_ROWS)]
-    most = max(project.out_features for project in model.head.components)
+    projections = [module for module in model.head.components or () if isinstance(module, nn.Linear)]
+    most = max(project.out_features for project in projections)
     if len(rows) <= most:
         raise ValueError(f"`head_components` must be below the number of rows to fit on, {len(rows)}, got {most}.")
     parts = bank.image_embeds[torch.from_numpy(rows)].split(model.config.image_parts, dim=-1)
-    for project, part in zip(model.head.components, parts, strict=True):
+    for project, part in zip(projections, parts, strict=True):
         found = PCA(project.out_features, svd_solver="covariance_eigh").fit(part.double().numpy())
         variance = found.explained_variance_
         # A direction in which the rows hardly differ must not be blown up.

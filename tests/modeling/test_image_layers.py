@@ -99,6 +99,7 @@ def test_the_map_starts_no_later_than_the_first_layer_that_is_read(tmp_path, tin
         ({"image_layers": [3]}, "`image_layers` must rise"),
         ({"image_layers": [1], "image_tokens": ["patch_mean", "class"]}, "in this order"),
         ({"image_layers": [1], "image_tokens": ["register"]}, "must be of"),
+        ({"image_tokens": ["class"]}, "`image_tokens` needs `image_layers`"),
         ({"head_components": 0}, "`head_components` must be 1 or more"),
     ],
 )
@@ -108,7 +109,7 @@ def test_layers_that_there_are_not_are_refused(tiny_config, fields, message):
 
 
 def test_without_layers_nothing_is_asked_of_the_tower(tiny_config, monkeypatch):
-    model = RobustClipForImageClassification(tiny_config(image_layers=[], image_tokens=["class"])).eval()
+    model = RobustClipForImageClassification(tiny_config(image_layers=[], image_tokens=[])).eval()
     assert model.config.image_layers is None
     assert model.config.image_tokens is None
     asked = {}
