@@ -96,12 +96,11 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
     if arguments.folds < 3:
         raise ValueError(f"`folds` must be 3 or more, got {arguments.folds}: two are left out together.")
     plan = read_plan(Path(arguments.plan))
-    bank = FeatureBank.load(arguments.bank)
-    join_sources(bank, arguments.merge_sources)
-    kept = (bank.rows["view"] != STANDARD_VIEW) | bank.rows["delivery"].isin(DELIVERIES)
-    bank = bank.select(kept.to_numpy())
+    bank = _load_bank(arguments.bank, arguments.merge_sources)
     _check_bank(bank, plan)
     nested = Nested(bank, Path(arguments.output) / "fits", training, arguments)
+    for folder in {case.inputs for case in plan.cases.values()} - {"bank"}:
+        nested.add_bank(folder, _load_bank(folder, arguments.merge_sources))
     nested.run(plan.cases)
     judged = {name: nested.judge(case) for name, case in plan.cases.items()}
     chosen = nested.choose(plan.cases)
@@ -123,7 +122,14 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
             "pictures": {name: int((nested.labels == label).sum()) for label, name in enumerate(CLASSES)},
             "kinds": {name: len(sources) for name, sources in plan.kinds.items()},
         },
-        "attempts": {name: {"why": plan.why[name], "settings": _told(case)} for name, case in plan.cases.items()},
+        "attempts": {
+            name: {
+                "why": plan.why[name],
+                "backbone": nested.study.banks[case.inputs].info["backbone"],
+                "settings": _told(case),
+            }
+            for name, case in plan.cases.items()
+        },
         "chosen_inside": chosen,
         "rows": rows,
         "made_by": made_by(bank),
@@ -145,7 +151,7 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(f"{path} must hold `kinds`, `recipe` and `attempts`, got also {', '.join(unknown)}.")
     recipe = content.get("recipe") or {}
     plan = Plan({}, {}, {}, content.get("kinds") or {})
-    fields = {"name", "why", "head", "training", "views", "baseline", "compared_with"}
+    fields = {"name", "why", "bank", "head", "training", "views", "baseline", "compared_with"}
     for number, entry in enumerate(content["attempts"], start=1):
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - fields:
             raise ValueError(f"Attempt {number} of {path} must have a name, and of {sorted(fields)} no others.")
@@ -161,6 +167,7 @@ def read_plan(path: Path) -> Plan:
             name,
             changes=recipe | (entry.get("training") or {}),
             head=entry.get("head") or {},
+            inputs=entry.get("bank") or "bank",
             views=entry.get("views") or 0,
             baseline=baseline,
         )
@@ -168,6 +175,14 @@ def read_plan(path: Path) -> Plan:
         if other is not None:
             plan.baseline_of[name] = other
     return plan
+
+
+def _load_bank(folder: str, merge_sources: list[str]) -> FeatureBank:
+    """A bank without the standard deliveries that no figure is of."""
+    bank = FeatureBank.load(folder)
+    join_sources(bank, merge_sources)
+    kept = (bank.rows["view"] != STANDARD_VIEW) | bank.rows["delivery"].isin(DELIVERIES)
+    return bank.select(kept.to_numpy())
 
 
 def _check_bank(bank: FeatureBank, plan: Plan) -> None:
@@ -227,6 +242,20 @@ class Nested:
             self.views[name] = of_record.loc[clean["record_id"]].to_numpy()
         self.labels, self.sources = clean["label"].to_numpy(), clean["source"].to_numpy()
         self.fold = self.study.fold[self.study.clean]
+
+    def add_bank(self, name: str, bank: FeatureBank) -> None:
+        """Add the same pictures as another backbone sees them.
+
+        Raises:
+            ValueError: its views are not those of the first bank.
+        """
+        first, told = self.study.banks["bank"].rows, ["record_id", "view", "delivery", "label", "source"]
+        if not first[told].equals(bank.rows[told]):
+            raise ValueError(
+                f"{name} must hold the same views of the same pictures as the first bank ({len(first)} rows), got "
+                f"{len(bank)} others: make it from the same data with the same --views, --deliveries and --seed."
+            )
+        self.study.banks[name] = bank
 
     def run(self, cases: dict[str, Case]) -> None:
         """Make all fits, outer and inner."""

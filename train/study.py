@@ -47,7 +47,7 @@ class Case:
         name: as the report calls it.
         changes: fields of `RobustTrainingArguments`.
         head: fields of `FitArguments` that shape the head.
-        inputs: "bank" (all that the bank has), "image" or "text".
+        inputs: "bank" (all that the bank has), "image", "text", or the name of another bank in `Study.banks`.
         ratio: one of RATIOS, or 0 for every picture of the bank.
         views: fit on view numbers below this; 0 for every view.
         baseline: fit this logistic regression of `BASELINES` instead of a head.
@@ -76,6 +76,7 @@ class Study:
     Attributes:
         rows: the held-out pictures as they are (view 0), in the order of the scores.
         fold: (V,) number of the group that each view of the bank is in.
+        banks: what cases name as their `inputs`; all have the same rows.
 
     Raises:
         ValueError: there are fewer sources than groups, or a class lies in one group alone.
@@ -226,7 +227,7 @@ class Study:
         settings = self._settings(case, seed).to_dict()
         del settings["output_dir"]
         decides = {
-            "bank": self.banks["bank"].info["fingerprint"],
+            "bank": self.banks[case.inputs].info["fingerprint"],
             "rows": hashlib.sha256(rows.tobytes() + "\n".join(self.sources[rows]).encode()).hexdigest(),
             "held_out": hashlib.sha256(self.scored_rows(left_out).tobytes()).hexdigest(),
             "inputs": case.inputs,

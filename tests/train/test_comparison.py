@@ -177,6 +177,28 @@ def test_the_table_tells_every_attempt(compared):
     assert float(line["value"]) == results["rows"]["one view"]["hard"]["found"]["value"]
 
 
+def test_backbones_are_compared_on_the_same_views(bank_folder, tmp_path):
+    other = write_bank(tmp_path / "other", bank_folder.parent / "vision", text=False, deliveries=("web", "hard"))
+    embeds = np.load(other / "image_embeds.npy")
+    np.save(other / "image_embeds.npy", 100 * embeds + np.load(other / "image_embeds.npy")[:, ::-1])
+    info = json.loads((other / "bank.json").read_text()) | {"fingerprint": "another"}
+    (other / "bank.json").write_text(json.dumps(info))
+    made = nested(bank_folder, tmp_path / "fits")
+    bank = FeatureBank.load(other)
+    made.add_bank(str(other), bank)
+    probe = Case("x", baseline="logistic regression")
+    there = Case("y", baseline="logistic regression", inputs=str(other))
+    made.run({"x": probe, "y": there})
+    assert len(list((tmp_path / "fits").iterdir())) == 2 * (3 + 3)
+    assert not np.array_equal(made.judge(probe).probability, made.judge(there).probability)
+    again = nested(other, tmp_path / "fits")
+    again.run({"x": probe})
+    scored = again.study.scored_rows((1,))
+    np.testing.assert_allclose(made.judge(there).probability[scored], again.judge(probe).probability[scored])
+    with pytest.raises(ValueError, match="must hold the same views of the same pictures"):
+        made.add_bank("fewer", bank.select((bank.rows["label"] == 1).to_numpy()))
+
+
 def test_an_interrupted_comparison_goes_on(compared, bank_folder):
     _, folder = compared
     made = nested(bank_folder, folder / "out" / "fits")
