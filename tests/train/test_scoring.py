@@ -358,7 +358,7 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(folder, che
 
 
 def test_the_guide_is_followed_to_the_letter(folder, checkpoint, tmp_path, monkeypatch, capsys):
-    command, read = re.findall(r"```(?:python)?\n(.*?)```", GUIDE.read_text(), re.DOTALL)[:2]
+    command, read = re.findall(r"```(?:bash|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)[:2]
     program, *arguments = command.split()
     assert [program, *arguments[:2]] == ["python", "-m", "train"]
     monkeypatch.chdir(tmp_path)
