@@ -6,7 +6,7 @@ other: for an outer group, the inner scores of all other groups. From these alon
 and, in the row "chosen inside", the attempt that is used for it. No source, record or near-duplicate is on both sides.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from .ablation_figures import mean_over_seeds
 from .arguments import RobustTrainingArguments
-from .bootstrap import DRAWS, auc_difference, bootstrap_interval, bootstrap_intervals, weighted_mean
+from .bootstrap import auc_difference, mean_with_interval, with_interval, with_intervals
 from .calibration import Calibration, calibrate
 from .comparison_report import write_report
 from .duplicates import find_duplicates
@@ -324,16 +324,11 @@ class Nested:
         }
         return figures
 
-    def auc_difference(self, first: Answers, second: Answers) -> dict:
+    def auc_difference(self, first: Answers, second: Answers) -> dict | None:
         """AUC of the first minus that of the second on the pictures as they are, paired by picture and seed."""
         rows = self.views["clean"]
         pairs = np.stack([first.probability[rows], second.probability[rows]], axis=2)  # (N, S, 2)
-        statistic = mean_over_seeds(auc_difference)
-        value = statistic(self.labels, pairs, np.ones(len(rows)))
-        return {
-            "value": float(value),
-            "interval": bootstrap_interval(statistic, self.labels, pairs, self.sources, draws=DRAWS),
-        }
+        return with_interval(self.study.rows.rows, mean_over_seeds(auc_difference), scores=pairs)
 
     def seconds(self, case: Case) -> float:
         """Mean time of an outer fit and its scores."""
@@ -380,24 +375,15 @@ class Nested:
             return np.mean([_four_figures(labels, column, weights, equal) for column in scores.T], axis=0)
 
         equal_weights = source_weights(self.labels, self.sources)
-        ones = np.ones(len(self.labels))
-        values = figures(self.labels, probability, ones)
-        ends = bootstrap_intervals(figures, self.labels, probability, self.sources, draws=DRAWS)
-        intervals: Sequence[list[float] | None] = ends or [None] * len(names)
-        return {
-            name: {"value": float(value), "interval": interval}
-            for name, value, interval in zip(names, values, intervals, strict=True)
-        }
+        return with_intervals(names, figures, self.study.rows.rows, probability)
 
     def _shares(self, flagged: NDArray) -> dict:
         """Share called generated of each class, at the thresholds that the inner scores gave."""
-        shares = {}
-        for label, name in enumerate(("false_alarms", "found")):
-            rows = self.labels == label
-            values = flagged[rows].mean(axis=1)
-            ends = bootstrap_interval(weighted_mean, self.labels[rows], values, self.sources[rows], draws=DRAWS)
-            shares[name] = {"value": float(values.mean()), "interval": ends}
-        return shares
+        rows, shares = self.study.rows.rows, flagged.mean(axis=1)
+        return {
+            name: mean_with_interval(rows[self.labels == label], shares[self.labels == label])
+            for label, name in enumerate(("false_alarms", "found"))
+        }
 
 
 def _four_figures(labels: NDArray, scores: NDArray, weights: NDArray, equal: NDArray) -> list[float]:

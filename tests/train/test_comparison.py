@@ -12,7 +12,6 @@ from sklearn.metrics import roc_auc_score
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.conftest import VISION
-from train import comparison
 from train.calibration import calibrate
 from train.comparison import CHOSEN, CompareArguments, Nested, compare, read_plan
 from train.embedder import STANDARD_VIEW
@@ -52,13 +51,11 @@ def bank_folder(tmp_path_factory):
 def compared(bank_folder, tmp_path_factory):
     """Results and folder of a comparison of three attempts in three groups."""
     folder = tmp_path_factory.mktemp("compared")
-    draws, comparison.DRAWS = comparison.DRAWS, 20
     (folder / "plan.yaml").write_text(yaml.safe_dump(PLAN))
     settings = CompareArguments(
         plan=str(folder / "plan.yaml"), bank=str(bank_folder), output=str(folder / "out"), folds=3, seeds=[0, 1]
     )
     results = compare(settings, training(folder))
-    comparison.DRAWS = draws
     return results, folder
 
 
