@@ -1,6 +1,7 @@
 """Training arguments: the paper's settings as defaults, in one dataclass over `transformers.TrainingArguments`."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -102,4 +103,30 @@ class RobustTrainingArguments(TrainingArguments):
         super().__post_init__()
 
 
-__all__ = ["RobustTrainingArguments"]
+@dataclass(kw_only=True)
+class TargetArguments:
+    """Which sources belong together, and which error rates the verdicts aim at."""
+
+    merge_sources: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
+    )
+    target_fpr: float = field(
+        default=0.03, metadata={"help": "Share of real pictures that may be called generated, sources alike."}
+    )
+    target_fnr: float = field(
+        default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
+    )
+    target_source_fpr: float | None = field(
+        default=None,
+        metadata={"help": "Share that may be called generated of each real source of 30 or more pictures; no bound."},
+    )
+
+    @property
+    def targets(self) -> dict[str, Any]:
+        """What `calibrate` aims at, by the names of its arguments."""
+        names = ("target_fpr", "target_fnr", "target_source_fpr")
+        return {name: getattr(self, name) for name in names}
+
+
+__all__ = ["RobustTrainingArguments", "TargetArguments"]

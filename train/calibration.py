@@ -14,6 +14,9 @@ from sklearn.linear_model import LogisticRegression
 
 from .metrics import source_weights
 
+# A source of fewer pictures says little about its own rate of false alarms.
+SOURCE_PICTURES = 30
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -51,11 +54,21 @@ def verdicts(probability: ArrayLike, real_threshold: float, generated_threshold:
 
 
 def calibrate(
-    labels: ArrayLike, scores: ArrayLike, sources: ArrayLike, *, target_fpr: float, target_fnr: float
+    labels: ArrayLike,
+    scores: ArrayLike,
+    sources: ArrayLike,
+    *,
+    target_fpr: float,
+    target_fnr: float,
+    target_source_fpr: float | None = None,
 ) -> Calibration:
     """Fit the calibration and the thresholds on held-out scores.
 
-    Each source of a class weighs the same, so that one large collection does not decide for all.
+    Each source of a class weighs the same, so that one large collection does not decide for all. A mean over sources
+    can still hide one kind of photograph that is flagged again and again: `target_source_fpr` bounds each source. If J
+    sources are bounded and a new one is exchangeable with them, it exceeds the bound with a chance of 1 / (J + 1) or
+    less, up to the counting of its pictures (conformal prediction with sources as units: Dunn, Wasserman & Ramdas,
+    arXiv 1809.07441).
 
     Args:
         labels: (N,) of 0 = real and 1 = generated.
@@ -63,6 +76,8 @@ def calibrate(
         sources: (N,) names.
         target_fpr: share of real pictures that may be called generated, in (0, 1).
         target_fnr: share of generated pictures that may be called real, in (0, 1).
+        target_source_fpr: share of each real source of SOURCE_PICTURES or more pictures that may be called generated,
+            in (0, 1); `None` bounds none.
 
     Raises:
         ValueError: a class is missing, a score is not finite, or higher scores do not mean generated.
@@ -85,6 +100,11 @@ def calibrate(
     point = Calibration(scale, bias, 0.0, 1.0)
     probability = point.probability(scores)
     generated = _threshold(probability[labels == 0], weights[labels == 0], target_fpr)
+    if target_source_fpr is not None:
+        for _, of_source in pd.Series(probability[labels == 0]).groupby(np.asarray(sources)[labels == 0]):
+            values = of_source.to_numpy()
+            if len(values) >= SOURCE_PICTURES:
+                generated = max(generated, _threshold(values, np.ones(len(values)), target_source_fpr))
     # Mirrored: at most `target_fnr` of generated pictures at or below the threshold.
     real = 1 - _threshold(1 - probability[labels == 1], weights[labels == 1], target_fnr)
     # Where the classes are far apart the two would cross: nothing between them is then left uncertain.
@@ -107,4 +127,4 @@ def _threshold(values: NDArray, weights: NDArray, rate: float) -> float:
     return float((values[allowed - 1] + values[allowed]) / 2)
 
 
-__all__ = ["Calibration", "calibrate", "verdicts"]
+__all__ = ["SOURCE_PICTURES", "Calibration", "calibrate", "verdicts"]

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from .ablation_figures import mean_over_seeds
-from .arguments import RobustTrainingArguments
+from .arguments import RobustTrainingArguments, TargetArguments
 from .bootstrap import auc_difference, mean_with_interval, with_interval, with_intervals
-from .calibration import Calibration, calibrate
+from .calibration import SOURCE_PICTURES, Calibration, calibrate
 from .comparison_report import write_report
 from .duplicates import find_duplicates
 from .embedder import STANDARD_VIEW
@@ -34,12 +34,10 @@ from .study import Case, Study
 CHOSEN = "chosen inside"
 # The deliveries whose figures stand in the table, beside the pictures as they are.
 DELIVERIES = ("web", "hard")
-# Fewer pictures than this say little about a source's false alarms.
-SOURCE_PICTURES = 30
 
 
 @dataclass
-class CompareArguments:
+class CompareArguments(TargetArguments):
     """What to compare, on which data. The plan's recipe is that of the training arguments, which it may change."""
 
     plan: str = field(metadata={"help": "YAML file of attempts: see docs/default-checkpoint.md."})
@@ -49,16 +47,6 @@ class CompareArguments:
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2, 3, 4],
         metadata={"help": "Seeds; inner fits have the first."},
-    )
-    merge_sources: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
-    )
-    target_fpr: float = field(
-        default=0.03, metadata={"help": "Share of real pictures that may be called generated, sources alike."}
-    )
-    target_fnr: float = field(
-        default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
     )
 
 
@@ -118,7 +106,7 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
             "folds": arguments.folds,
             "seeds": arguments.seeds,
             "merge_sources": arguments.merge_sources,
-            "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
+            "targets": {name.removeprefix("target_"): value for name, value in arguments.targets.items()},
             "pictures": {name: int((nested.labels == label).sum()) for label, name in enumerate(CLASSES)},
             "kinds": {name: len(sources) for name, sources in plan.kinds.items()},
         },
@@ -232,7 +220,7 @@ class Nested:
     ) -> None:
         self.study = Study(bank, folder, training, arguments.folds)
         self.seeds, self.folds = arguments.seeds, range(arguments.folds)
-        self.targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
+        self.targets = arguments.targets
         # Of every delivery the same pictures in the same order, beside their clean views.
         rows = bank.rows.assign(number=np.arange(len(bank)))
         clean = rows.iloc[self.study.clean]

@@ -37,13 +37,14 @@ def comparison_table(results: dict) -> str:
     pictures, targets = settings["pictures"], settings["targets"]
     kinds = [name for row in list(results["rows"].values())[:1] for name in row["false_alarms_by_kind"]]
     chosen = ", ".join(f"{group}: {cell(name)}" for group, name in enumerate(results["chosen_inside"]))
+    each = "" if targets["source_fpr"] is None else f", at most {share(targets['source_fpr'])} of any one real source"
     parts = [
         "# Ways to build and fit a head, compared\n",
         f"{pictures['real']:,} real and {pictures['generated']:,} generated pictures, {settings['folds']} groups of "
         f"sources held out in turn, seeds {', '.join(map(str, settings['seeds']))}: figures are means over seeds, "
         "intervals are 95 % by a bootstrap over sources. Calibration and thresholds of a group (aimed at "
         f"{share(targets['fpr'])} false alarms and {share(targets['fnr'])} of generated pictures called real, sources "
-        "alike) and the attempt in the last row come from fits that never saw the group. Bank "
+        f"alike{each}) and the attempt in the last row come from fits that never saw the group. Bank "
         f"{made['bank']['fingerprint'][:12]}, code {(made['git_commit'] or 'unknown')[:12]}, {made['date']}.\n",
         table(_HEADER, (_line(name, row) for name, row in results["rows"].items())),
         f"\nChosen inside, by group: {chosen}.\n",

@@ -164,7 +164,7 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
     return figures
 
 
-def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: float, target_fnr: float) -> dict:
+def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, **targets: Any) -> dict:
     """Verdict shares of each class where calibration and thresholds never saw the picture's source either.
 
     The shipped thresholds are set on all held-out scores, so that the shares at them are those that were aimed at.
@@ -173,16 +173,13 @@ def verdicts_by_other_sources(rows: pd.DataFrame, fold: NDArray, *, target_fpr: 
     Args:
         rows: one row a picture: label, source, score (from a fit without its fold).
         fold: (N,) number of each picture's fold; sources lie in one fold each.
-        target_fpr: as for `calibrate`.
-        target_fnr: as for `calibrate`.
+        **targets: what `calibrate` aims at.
     """
     found = np.empty(len(rows), dtype=object)
     for number in np.unique(fold):
         held_out = fold == number
         others = rows[~held_out]
-        calibration = calibrate(
-            others["label"], others["score"], others["source"], target_fpr=target_fpr, target_fnr=target_fnr
-        )
+        calibration = calibrate(others["label"], others["score"], others["source"], **targets)
         found[held_out] = calibration.judge(rows[held_out])["verdict"]
     return _verdicts_by_class(rows.assign(verdict=found))
 

@@ -19,7 +19,7 @@ from modeling import RobustClipForImageClassification
 from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
 
-from .arguments import RobustTrainingArguments
+from .arguments import RobustTrainingArguments, TargetArguments
 from .calibration import Calibration, calibrate
 from .card import read_notes, write_card
 from .distributed import world_size
@@ -39,22 +39,12 @@ MANY_SOURCES = 200
 
 
 @dataclass
-class FitArguments:
+class FitArguments(TargetArguments):
     """What to fit, how to hold sources out, and which error rates the verdicts aim at."""
 
     bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
     folds: int = field(
         default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
-    )
-    merge_sources: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
-    )
-    target_fpr: float = field(
-        default=0.03, metadata={"help": "Share of real pictures that may be called generated, sources alike."}
-    )
-    target_fnr: float = field(
-        default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
     )
     image_layers: list[int] = field(
         default_factory=list,
@@ -147,8 +137,7 @@ def _measure(
     """Calibrate the held-out scores and evaluate them; also one row a picture with its probability and verdict."""
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows.assign(score=scores["head"])
-    targets = {"target_fpr": arguments.target_fpr, "target_fnr": arguments.target_fnr}
-    calibration = calibrate(*(rows.loc[clean, name] for name in ("label", "score", "source")), **targets)
+    calibration = calibrate(*(rows.loc[clean, name] for name in ("label", "score", "source")), **arguments.targets)
     real, generated = calibration.real_threshold, calibration.generated_threshold
     rows = calibration.judge(rows)
     pictures = rows[clean]
@@ -156,10 +145,10 @@ def _measure(
     evaluation = {
         "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
-        "targets": {"fpr": arguments.target_fpr, "fnr": arguments.target_fnr},
+        "targets": {name.removeprefix("target_"): value for name, value in arguments.targets.items()},
         **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
         "text": measure_text(pictures, has_text(bank, clean), parts),
-        "verdicts_by_other_sources": verdicts_by_other_sources(pictures, fold[clean], **targets),
+        "verdicts_by_other_sources": verdicts_by_other_sources(pictures, fold[clean], **arguments.targets),
         "baselines": {
             name: {"C": inverse_penalty} | compare_scores(pictures, scores[name][clean])
             for name, (inverse_penalty, _) in BASELINES.items()
@@ -193,7 +182,7 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
     used += ("sam_adaptive", "sam_micro_batches", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16")
-    fit_used: tuple[str, ...] = ("folds", "merge_sources", "target_fpr", "target_fnr", "image_layers", "image_tokens")
+    fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
     fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
     settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
     return made_by(bank) | {"arguments": settings, "processes": world_size()}
@@ -212,8 +201,7 @@ def _write_checkpoint(
     config.calibration_scale, config.calibration_bias = calibration.scale, calibration.bias
     config.real_threshold, config.generated_threshold = calibration.real_threshold, calibration.generated_threshold
     config.operating_point = {
-        "target_fpr": arguments.target_fpr,
-        "target_fnr": arguments.target_fnr,
+        **arguments.targets,
         "measured_on": evaluation["protocol"],
         "false_positive_rate": evaluation["verdicts_by_other_sources"]["real"]["generated"],
         "true_positive_rate": evaluation["verdicts_by_other_sources"]["generated"]["generated"],

@@ -194,6 +194,27 @@ def test_thresholds_keep_the_target_rates_on_their_own_data(target):
     assert target - 0.01 <= missed <= target
 
 
+def test_threshold_bounds_each_large_real_source():
+    """Source 0 lies above the other real ones: the mean over 20 sources hides it, the bound on each does not."""
+    rng = np.random.default_rng(0)
+    sources = np.repeat(np.arange(40), 50)
+    sources[-20:] = 40  # real, and too small to be bounded
+    labels = np.where(sources == 40, 0, sources % 2)
+    scores = rng.normal(size=2000) + 2 * labels + 1.5 * (sources == 0) + 4 * (sources == 40)
+    targets = {"target_fpr": 0.1, "target_fnr": 0.1}
+    loose = calibrate(labels, scores, sources, **targets)
+    bounded = calibrate(labels, scores, sources, **targets, target_source_fpr=0.06)
+
+    def rate(point, source):
+        return np.mean(point.probability(scores[sources == source]) >= point.generated_threshold)
+
+    assert rate(loose, 0) > 0.06
+    assert [rate(bounded, source) <= 0.06 for source in range(0, 40, 2)] == [True] * 20
+    assert rate(bounded, 0) == 0.06  # 3 of 50: no higher than needed
+    assert rate(bounded, 40) > 0.06
+    assert (loose.scale, loose.bias, loose.real_threshold) == (bounded.scale, bounded.bias, bounded.real_threshold)
+
+
 def test_thresholds_never_cross():
     labels, scores, sources = scored(shift=20)
     fitted = calibrate(labels, scores, sources, target_fpr=0.05, target_fnr=0.05)
