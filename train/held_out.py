@@ -48,6 +48,8 @@ _CODE = (
     "train/text_leak.py",
     "train/trainer.py",
 )
+# And what of the model's configuration.
+_HEAD = ("image_layers", "image_tokens", "head_components", "head_depth", "head_width", "head_dropout")
 
 
 def fit_head(
@@ -145,7 +147,7 @@ def held_out_scores(
     trained_on = (bank.rows["view"] >= 0).to_numpy()
     for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
         train_rows, held_out = np.flatnonzero((fold != number) & trained_on), np.flatnonzero(fold == number)
-        path = unfinished / f"{_fit_digest(bank, train_rows, training)}.safetensors"
+        path = unfinished / f"{_fit_digest(model, bank, train_rows, training)}.safetensors"
         if first_decides(path.is_file()):
             found = load_file(path)
         else:
@@ -158,10 +160,13 @@ def held_out_scores(
     return scores
 
 
-def _fit_digest(bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments) -> str:
+def _fit_digest(
+    model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments
+) -> str:
     """Name of a fit's stored scores: all that decides them, so that those of other settings are never taken."""
     untold = ("output_dir", "run_name", "project", "logging", "report_to", "disable_tqdm")
     settings = {name: value for name, value in training.to_dict().items() if not name.startswith(untold)}
+    settings |= {name: getattr(model.config, name) for name in _HEAD}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     digest.update(f"{bank.info['fingerprint']} {world_size()} {version('torch')}".encode())
     digest.update(rows.tobytes() + "\n".join(bank.rows["source"]).encode())
