@@ -40,6 +40,7 @@ MOST_COMPONENT_ROWS = 20_000
 _CODE = (
     "modeling/modeling_robust_clip.py",
     "train/distributed.py",
+    "train/feature_noise.py",
     "train/held_out.py",
     "train/losses.py",
     "train/metrics.py",
@@ -61,10 +62,11 @@ def fit_head(
     if model.head.components is not None:
         fit_components(model, bank, rows)
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
+    dataset = EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
     trainer = RobustTrainer(
         model=model,
         args=training,
-        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
+        train_dataset=dataset,
         data_collator=collate_batch,  # type: ignore[arg-type]
     )
     trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
