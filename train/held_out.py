@@ -22,6 +22,7 @@ from transformers import PrinterCallback, set_seed
 from modeling import RobustClipForImageClassification
 
 from .arguments import RobustTrainingArguments
+from .contrastive import train_blocks
 from .distributed import first_decides, world_size
 from .feature_bank import FeatureBank
 from .files import replacing
@@ -39,6 +40,7 @@ MOST_COMPONENT_ROWS = 20_000
 # What a fit's scores come from, besides data and settings.
 _CODE = (
     "modeling/modeling_robust_clip.py",
+    "train/contrastive.py",
     "train/distributed.py",
     "train/feature_noise.py",
     "train/held_out.py",
@@ -63,6 +65,8 @@ def fit_head(
         fit_components(model, bank, rows)
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
     dataset = EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
+    if training.contrastive_epochs:
+        train_blocks(model, dataset, training)
     trainer = RobustTrainer(
         model=model,
         args=training,

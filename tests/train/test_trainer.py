@@ -327,6 +327,7 @@ def test_rows_must_match():
         {"real_share": 1.0},
         {"text_dropout": 2.0},
         {"feature_noise": -0.1},
+        {"contrastive_epochs": -1},
         {"gradient_accumulation_steps": 2},
     ],
 )
