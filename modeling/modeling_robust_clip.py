@@ -120,15 +120,19 @@ class RobustClipHead(nn.Module):
         if self.components is not None:
             self.components.requires_grad_(False)
 
-    def forward(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> Tensor:
-        """Map image features (B, D_image), and text embeddings (B, D_text) where there are some, to (B,) scores."""
+    def features(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> Tensor:
+        """What the first layer sees, (B, D): the image features or their components, then the text where there is."""
         features = [image_embeds]
         if self.components is not None:
             parts = image_embeds.split(self.image_parts, dim=-1)
             features = [_unit_mean_square(project(part)) for project, part in zip(self.components, parts, strict=True)]
         if text_embeds is not None:
             features.append(text_embeds)
-        return self.layers(torch.cat(features, dim=-1)).squeeze(-1)
+        return torch.cat(features, dim=-1)
+
+    def forward(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> Tensor:
+        """Map image features (B, D_image), and text embeddings (B, D_text) where there are some, to (B,) scores."""
+        return self.layers(self.features(image_embeds, text_embeds)).squeeze(-1)
 
 
 class RobustClipPreTrainedModel(PreTrainedModel):

@@ -55,6 +55,20 @@ class RobustTrainingArguments(TrainingArguments):
             "help": "Share of samples whose text is hidden at each step, so that no text is a first-class input."
         },
     )
+    feature_noise: float = field(
+        default=0.0,
+        metadata={
+            "help": "Gaussian noise on what the head's first layer sees, in training: its standard deviation, as a "
+            "multiple of the root mean square of each part of a sample's features."
+        },
+    )
+    contrastive_epochs: int = field(
+        default=0,
+        metadata={
+            "help": "Epochs in which a fit first trains the head's hidden blocks by the supervised contrastive loss "
+            "(arXiv 2004.11362); RobustTrainer alone does not."
+        },
+    )
 
     per_device_train_batch_size: int = field(default=2048, metadata={"help": "Batch size of a device. Paper: 2048."})
     per_device_eval_batch_size: int = field(default=4096, metadata={"help": "Batch size of a device in evaluation."})
@@ -83,6 +97,8 @@ class RobustTrainingArguments(TrainingArguments):
             "sam_rho": (self.sam_rho >= 0, "0 or more"),
             "sam_micro_batches": (self.sam_micro_batches >= 1, "1 or more"),
             "text_dropout": (0 <= self.text_dropout <= 1, "in [0, 1]"),
+            "feature_noise": (self.feature_noise >= 0, "0 or more"),
+            "contrastive_epochs": (self.contrastive_epochs >= 0, "0 or more"),
         }
         for name, (valid, expected) in ranges.items():
             if not valid:

@@ -29,6 +29,7 @@ from .files import staged
 from .held_out import BASELINES, fit_head, held_out_scores, join_sources, split_by_source
 from .known_data import known_data_of
 from .made_by import made_by
+from .members import widen
 from .publishing import check_target, publish_checkpoint
 from .report import write_report
 from .text_leak import PARTS, has_text, measure_text
@@ -60,6 +61,9 @@ class FitArguments(TargetArguments):
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
     head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
     head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
+    head_members: int = field(
+        default=1, metadata={"help": "Fits of the head, by other seeds, joined into one that gives their mean score."}
+    )
     head_output: str | None = field(
         default=None,
         metadata={
@@ -105,10 +109,10 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     push, training = training.push_to_hub, replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
     quiet = replace(training, logging_strategy="no", report_to="none")
-    scores = held_out_scores(model, bank, fold, quiet, unfinished)
+    scores = held_out_scores(model, bank, fold, quiet, unfinished, arguments.head_members)
     evaluation, pictures, calibration = _measure(bank, scores, fold, arguments)
     evaluation["made_by"] = provenance
-    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
+    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training, arguments.head_members)
     if PartialState().is_main_process:
         _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
         write_report(Path(str(training.output_dir)) / "report", evaluation, pictures)
@@ -158,8 +162,12 @@ def _measure(
 
 
 def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
-    """The bank's backbone with a fresh head."""
-    return RobustClipForImageClassification.from_backbone(
+    """The bank's backbone with a fresh head, of the size that all `head_members` together have.
+
+    Raises:
+        ValueError: `head_members` is below 1, or above it for a head of two blocks or more or one that reads text.
+    """
+    model = RobustClipForImageClassification.from_backbone(
         _backbone_folder(bank),
         use_text=bank.text_embeds is not None,
         image_layers=arguments.image_layers,
@@ -169,6 +177,8 @@ def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageC
         head_width=arguments.head_width,
         head_dropout=arguments.head_dropout,
     )
+    widen(model, arguments.head_members)
+    return model
 
 
 def _backbone_folder(bank: FeatureBank) -> str:
@@ -181,9 +191,9 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
     used += ("sam_adaptive", "sam_micro_batches", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
-    used += ("lr_scheduler_kwargs", "bf16", "fp16")
+    used += ("lr_scheduler_kwargs", "bf16", "fp16", "feature_noise", "contrastive_epochs")
     fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
-    fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
+    fit_used += ("head_components", "head_depth", "head_width", "head_dropout", "head_members")
     settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
     return made_by(bank) | {"arguments": settings, "processes": world_size()}
 

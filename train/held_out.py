@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from tqdm import tqdm
 from transformers import PrinterCallback, set_seed
 
 from modeling import RobustClipForImageClassification
+from modeling.modeling_robust_clip import RobustClipHead
 
 from .arguments import RobustTrainingArguments
+from .contrastive import train_blocks
 from .distributed import first_decides, world_size
 from .feature_bank import FeatureBank
 from .files import replacing
+from .members import join_heads, narrowed
 from .metrics import source_weights
 from .text_leak import scores_by_input
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
@@ -39,30 +43,78 @@ MOST_COMPONENT_ROWS = 20_000
 # What a fit's scores come from, besides data and settings.
 _CODE = (
     "modeling/modeling_robust_clip.py",
+    "train/contrastive.py",
     "train/distributed.py",
+    "train/feature_noise.py",
     "train/held_out.py",
     "train/losses.py",
+    "train/members.py",
     "train/metrics.py",
     "train/sam.py",
     "train/sampling.py",
     "train/text_leak.py",
     "train/trainer.py",
 )
+# And what of the model's configuration.
+_HEAD = ("image_layers", "image_tokens", "head_components", "head_depth", "head_width", "head_dropout")
 
 
 def fit_head(
-    model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments
+    model: RobustClipForImageClassification,
+    bank: FeatureBank,
+    rows: np.ndarray,
+    training: RobustTrainingArguments,
+    members: int = 1,
 ) -> None:
-    """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head."""
+    """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head.
+
+    Args:
+        model: as `train.fit.new_model` makes it for so many `head_members`.
+        bank: the data.
+        rows: of the bank, to fit on.
+        training: the recipe.
+        members: fits whose heads are joined into the model's. Fit k of M has the seed M * `seed` + k, so that two
+            heads of different seeds share no fit.
+
+    Raises:
+        ValueError: there are not more rows than components; or `contrastive_epochs` is set for a head without a
+            hidden block, or one that reads text.
+    """
+    if members == 1:
+        _fit_one(model, bank, rows, training)
+        return
+    heads: list[RobustClipHead] = []
+    with narrowed(model, members):
+        for number in range(members):
+            seed = members * training.seed + number
+            _fit_one(model, bank, rows, replace(training, seed=seed), heads[0].components if heads else None)
+            heads.append(model.head)
+    model.reset_head()
+    model.head.load_state_dict(join_heads(heads))
+
+
+def _fit_one(
+    model: RobustClipForImageClassification,
+    bank: FeatureBank,
+    rows: np.ndarray,
+    training: RobustTrainingArguments,
+    components: nn.ModuleList | None = None,
+) -> None:
+    """Fit a fresh head, with these components where they are known already."""
     set_seed(training.seed)
     model.reset_head()
-    if model.head.components is not None:
+    if components is not None:
+        model.head.components = components
+    elif model.head.components is not None:
         fit_components(model, bank, rows)
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
+    dataset = EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
+    if training.contrastive_epochs:
+        train_blocks(model, dataset, training)
     trainer = RobustTrainer(
         model=model,
         args=training,
-        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
+        train_dataset=dataset,
         data_collator=collate_batch,  # type: ignore[arg-type]
     )
     trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
@@ -135,6 +187,7 @@ def held_out_scores(
     fold: np.ndarray,
     training: RobustTrainingArguments,
     unfinished: Path,
+    members: int = 1,
 ) -> dict[str, np.ndarray]:
     """Scores of every row (the head's, the baselines' and, with text, by input) from fits that never saw its source.
 
@@ -145,11 +198,11 @@ def held_out_scores(
     trained_on = (bank.rows["view"] >= 0).to_numpy()
     for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
         train_rows, held_out = np.flatnonzero((fold != number) & trained_on), np.flatnonzero(fold == number)
-        path = unfinished / f"{_fit_digest(bank, train_rows, training)}.safetensors"
+        path = unfinished / f"{_fit_digest(model, bank, train_rows, training, members)}.safetensors"
         if first_decides(path.is_file()):
             found = load_file(path)
         else:
-            found = _fold_scores(model, bank, train_rows, held_out, training)
+            found = _fold_scores(model, bank, train_rows, held_out, training, members)
             if PartialState().is_main_process:
                 with replacing(path) as temporary:
                     save_file(found, temporary)
@@ -158,12 +211,19 @@ def held_out_scores(
     return scores
 
 
-def _fit_digest(bank: FeatureBank, rows: np.ndarray, training: RobustTrainingArguments) -> str:
+def _fit_digest(
+    model: RobustClipForImageClassification,
+    bank: FeatureBank,
+    rows: np.ndarray,
+    training: RobustTrainingArguments,
+    members: int,
+) -> str:
     """Name of a fit's stored scores: all that decides them, so that those of other settings are never taken."""
     untold = ("output_dir", "run_name", "project", "logging", "report_to", "disable_tqdm")
     settings = {name: value for name, value in training.to_dict().items() if not name.startswith(untold)}
+    settings |= {name: getattr(model.config, name) for name in _HEAD}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(f"{bank.info['fingerprint']} {world_size()} {version('torch')}".encode())
+    digest.update(f"{bank.info['fingerprint']} {members} {world_size()} {version('torch')}".encode())
     digest.update(rows.tobytes() + "\n".join(bank.rows["source"]).encode())
     for name in _CODE:
         digest.update((Path(__file__).parent.parent / name).read_bytes())
@@ -176,12 +236,13 @@ def _fold_scores(
     train_rows: np.ndarray,
     held_out: np.ndarray,
     training: RobustTrainingArguments,
+    members: int,
 ) -> dict[str, np.ndarray]:
     """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others.
 
     Where there is text, also the head's with a part of the input taken out.
     """
-    fit_head(model, bank, train_rows, training)
+    fit_head(model, bank, train_rows, training, members)
     text = None if bank.text_embeds is None else bank.text_embeds[held_out]
     scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
     scores |= scores_by_input(model, bank, held_out)

@@ -28,6 +28,7 @@ from transformers.trainer_utils import HubStrategy
 from .arguments import RobustTrainingArguments
 from .card import CARD_FILE
 from .distributed import average_gradients, gather_batch
+from .feature_noise import feature_noise
 from .files import write_text
 from .losses import RobustLoss, robust_loss
 from .metrics import roc_auc
@@ -101,7 +102,7 @@ class RobustTrainer(Trainer):
 
     With several processes the loss is that of their batches together, and the ascent follows the mean of their
     gradients: N processes with batches of B take the step of one with N x B, but for BatchNorm, which sees each
-    process's batch alone, and dropout, whose mask is the same in each process.
+    process's batch alone, and dropout and feature noise, which are drawn alike in each process.
 
     Raises:
         FloatingPointError: in training, when the loss or a gradient is not finite.
@@ -134,7 +135,8 @@ class RobustTrainer(Trainer):
             # A row of zeros means "no text": the learned no-text embedding stands in.
             keep = torch.rand(len(labels), 1, device=labels.device) >= self.args.text_dropout
             inputs["text_embeds"] = inputs["text_embeds"] * keep
-        outputs = model(**inputs)
+        with feature_noise(cast(nn.Module, self.model), self.args.feature_noise if model.training else 0):
+            outputs = model(**inputs)
         scores = outputs.score
         if model.training:  # the loss of all processes' batches together, as if they were one
             scores, labels = gather_batch(scores), gather_batch(labels)

@@ -8,11 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from modeling import RobustClipForImageClassification
 from train import fit as fit_module
 from train import held_out
 from train.data import DataArguments, load_records
@@ -169,3 +171,14 @@ def test_a_fit_that_was_killed_goes_on_with_the_fold_that_was_not_done(tmp_path,
     fitted.clear()
     fit(fit_arguments, arguments(tmp_path / "other", **(FIT_SETTINGS | {"auc_margin": 1.0})))
     assert len(fitted) == 3 + 1  # folds of other settings are not taken
+
+
+def test_stored_scores_of_a_fold_are_not_taken_for_another_head(tmp_path, tiny_config):
+    rows = pd.DataFrame({"label": [0, 1] * 16, "source": [f"s{i % 4}" for i in range(32)], "view": 0})
+    generator = torch.Generator().manual_seed(0)
+    bank = FeatureBank(rows, torch.randn(32, 8, generator=generator), None, {"fingerprint": "x"})
+    fold = np.arange(32) // 2 % 2
+    for width, stored in [(4, 2), (4, 2), (5, 4)]:
+        model = RobustClipForImageClassification(tiny_config(text=False, head_depth=1, head_width=width))
+        held_out.held_out_scores(model, bank, fold, arguments(tmp_path / "out"), tmp_path / "scores")
+        assert len(list((tmp_path / "scores").iterdir())) == stored

@@ -326,6 +326,8 @@ def test_rows_must_match():
         {"sam_micro_batches": 0},
         {"real_share": 1.0},
         {"text_dropout": 2.0},
+        {"feature_noise": -0.1},
+        {"contrastive_epochs": -1},
         {"gradient_accumulation_steps": 2},
     ],
 )
