@@ -30,6 +30,7 @@ from .feature_bank import FeatureBank
 from .files import replacing
 from .members import join_heads, narrowed
 from .metrics import source_weights
+from .projected import projected
 from .text_leak import scores_by_input
 from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
 
@@ -50,6 +51,7 @@ _CODE = (
     "train/losses.py",
     "train/members.py",
     "train/metrics.py",
+    "train/projected.py",
     "train/sam.py",
     "train/sampling.py",
     "train/text_leak.py",
@@ -108,17 +110,18 @@ def _fit_one(
     elif model.head.components is not None:
         fit_components(model, bank, rows)
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
-    dataset = EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
-    if training.contrastive_epochs:
-        train_blocks(model, dataset, training)
-    trainer = RobustTrainer(
-        model=model,
-        args=training,
-        train_dataset=dataset,
-        data_collator=collate_batch,  # type: ignore[arg-type]
-    )
-    trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
-    trainer.train()
+    with projected(model, bank.image_embeds, rows) as image_embeds:
+        dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
+        if training.contrastive_epochs:
+            train_blocks(model, dataset, training)
+        trainer = RobustTrainer(
+            model=model,
+            args=training,
+            train_dataset=dataset,
+            data_collator=collate_batch,  # type: ignore[arg-type]
+        )
+        trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
+        trainer.train()
     # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 

@@ -11,6 +11,7 @@ from train.feature_bank import build_feature_bank, load_backbone
 from train.fit import FitArguments, new_model
 from train.held_out import fit_components, fit_head
 from train.known_data import known_data_of
+from train.projected import projected
 
 from .conftest import picture
 from .test_trainer import arguments
@@ -55,6 +56,24 @@ def test_components_are_white_on_the_rows_that_they_are_fitted_to(wide_bank):
         torch.testing.assert_close(1 / project.weight.norm(dim=1).double(), spread, rtol=1e-3, atol=0)
     with pytest.raises(ValueError, match="below the number of rows to fit on, 2, got 3"):
         fit_components(model, wide_bank, rows[:2])
+
+
+def test_components_computed_once_are_those_of_every_step(wide_bank):
+    model = new_model(wide_bank, FitArguments(bank="", head_components=3, head_depth=1, **WIDE)).eval()
+    rows, embeds = np.arange(0, len(wide_bank), 2), wide_bank.image_embeds
+    fit_components(model, wide_bank, rows)
+    with torch.no_grad():
+        features, score = model.head.features(embeds[rows]), model(image_embeds=embeds[rows]).score
+        with projected(model, embeds, rows) as stored:
+            torch.testing.assert_close(stored[rows], features)
+            torch.testing.assert_close(model(image_embeds=stored[rows]).score, score)
+            assert stored.shape == (len(embeds), 5 * 3)
+            assert not stored[1::2].any()
+        torch.testing.assert_close(model(image_embeds=embeds[rows]).score, score, atol=0, rtol=0)
+        assert model.head.image_parts == model.config.image_parts
+    plain = new_model(wide_bank, FitArguments(bank="", **WIDE))
+    with projected(plain, embeds, rows) as stored:
+        assert stored is embeds
 
 
 def test_components_stay_as_they_are_while_the_head_learns(wide_bank, tmp_path):
