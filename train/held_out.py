@@ -1,10 +1,12 @@
 """Scores of pictures by fits that never saw their source: one fit a fold, kept on disk until all are done."""
 
+import copy
 import hashlib
 import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -67,6 +69,7 @@ def fit_head(
     rows: np.ndarray,
     training: RobustTrainingArguments,
     members: int = 1,
+    components: nn.ModuleList | None = None,
 ) -> None:
     """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head.
 
@@ -77,19 +80,21 @@ def fit_head(
         training: the recipe.
         members: fits whose heads are joined into the model's. Fit k of M has the seed M * `seed` + k, so that two
             heads of different seeds share no fit.
+        components: what `fit_components` gives for these rows, where it is known already.
 
     Raises:
         ValueError: there are not more rows than components; or `contrastive_epochs` is set for a head without a
             hidden block, or one that reads text.
     """
+    if components is None and model.head.components is not None:
+        components = fit_components(model, bank, rows)
     if members == 1:
-        _fit_one(model, bank, rows, training)
+        _fit_one(model, bank, rows, training, components)
         return
     heads: list[RobustClipHead] = []
     with narrowed(model, members):
         for number in range(members):
-            seed = members * training.seed + number
-            _fit_one(model, bank, rows, replace(training, seed=seed), heads[0].components if heads else None)
+            _fit_one(model, bank, rows, replace(training, seed=members * training.seed + number), components)
             heads.append(model.head)
     model.reset_head()
     model.head.load_state_dict(join_heads(heads))
@@ -100,15 +105,12 @@ def _fit_one(
     bank: FeatureBank,
     rows: np.ndarray,
     training: RobustTrainingArguments,
-    components: nn.ModuleList | None = None,
+    components: nn.ModuleList | None,
 ) -> None:
-    """Fit a fresh head, with these components where they are known already."""
+    """Fit a fresh head that starts with these components, where it has some."""
     set_seed(training.seed)
     model.reset_head()
-    if components is not None:
-        model.head.components = components
-    elif model.head.components is not None:
-        fit_components(model, bank, rows)
+    model.head.components = components
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
     with projected(model, bank.image_embeds, rows) as image_embeds:
         dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
@@ -126,8 +128,8 @@ def _fit_one(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
-def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray) -> None:
-    """Set the head's projections to the whitened principal components of these rows' image features, in place.
+def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray) -> nn.ModuleList:
+    """Projections for the model's head to the whitened principal components of these rows' image features, frozen.
 
     Of more than MOST_COMPONENT_ROWS rows every n-th is used.
 
@@ -135,7 +137,8 @@ def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, r
         ValueError: there are not more rows than components.
     """
     rows = rows[:: -(-len(rows) // MOST_COMPONENT_ROWS)]
-    projections = [module for module in model.head.components or () if isinstance(module, nn.Linear)]
+    components = copy.deepcopy(cast(nn.ModuleList, model.head.components))
+    projections = [module for module in components if isinstance(module, nn.Linear)]
     most = max(project.out_features for project in projections)
     if len(rows) <= most:
         raise ValueError(f"`head_components` must be below the number of rows to fit on, {len(rows)}, got {most}.")
@@ -148,6 +151,7 @@ def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, r
         with torch.no_grad():
             project.weight.copy_(torch.from_numpy(basis))
             project.bias.copy_(torch.from_numpy(-basis @ found.mean_))
+    return components
 
 
 def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from modeling import RobustClipForImageClassification
@@ -30,7 +30,7 @@ from .feature_bank import FeatureBank
 from .files import replacing
 from .fit import FitArguments, new_model
 from .folds import folds_of_sources
-from .held_out import BASELINES, baseline_scores, fit_head
+from .held_out import BASELINES, baseline_scores, fit_components, fit_head
 from .landscape import measure_landscape
 from .losses import robust_loss
 from .trainer import score_embeddings
@@ -111,6 +111,7 @@ class Study:
             self.banks["text"] = dataclasses.replace(bank, image_embeds=torch.zeros_like(bank.image_embeds))
         self._narrowed: dict[str, FeatureBank] = {}
         self._models: dict[str, RobustClipForImageClassification] = {}
+        self._known_components: dict[str, nn.ModuleList] = {}
 
     def run(self, cases: Sequence[tuple[Case, Sequence[int]]]) -> None:
         """Make every fit of these (case, seeds), each group left out in turn, that is not there yet."""
@@ -256,7 +257,7 @@ class Study:
         model, bank = self._model(case), self._bank(case)
         with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints the run time of every fit
             rows, members = self.training_rows(case, seed, left_out), case.head.get("head_members", 1)
-            fit_head(model, bank, rows, self._settings(case, seed), members)
+            fit_head(model, bank, rows, self._settings(case, seed), members, self._components(case, rows))
         rows = self.scored_rows(left_out)
         text = None if bank.text_embeds is None else bank.text_embeds[rows]
         tensors = {"scores": torch.from_numpy(score_embeddings(model, bank.image_embeds[rows], text))}
@@ -265,6 +266,17 @@ class Study:
             state = model.state_dict()
             tensors |= {name: state[name] for name in state if name in trained or name.startswith("head.")}
         return tensors
+
+    def _components(self, case: Case, rows: NDArray) -> nn.ModuleList | None:
+        """Those of the head, fitted once for all seeds and cases that have them on these rows."""
+        model = self._model(case)
+        if model.head.components is None:
+            return None
+        read = [case.inputs, model.config.image_layers, model.config.image_tokens, model.config.head_components]
+        name = f"{json.dumps(read)} {hashlib.sha256(rows.tobytes()).hexdigest()}"
+        if name not in self._known_components:
+            self._known_components[name] = fit_components(model, self._bank(case), rows)
+        return self._known_components[name]
 
     def _fit_baseline(self, case: Case, seed: int, left_out: tuple[int, ...]) -> dict[str, Tensor]:
         """Held-out scores of a logistic regression on the image embeddings."""

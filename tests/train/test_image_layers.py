@@ -44,9 +44,9 @@ def test_a_narrowed_bank_holds_what_a_narrower_backbone_gives(wide_bank, parquet
 def test_components_are_white_on_the_rows_that_they_are_fitted_to(wide_bank):
     model = new_model(wide_bank, FitArguments(bank="", head_components=3, head_depth=1, **WIDE))
     rows = np.arange(0, len(wide_bank), 2)
-    fit_components(model, wide_bank, rows)
+    components = fit_components(model, wide_bank, rows)
     parts = wide_bank.image_embeds[rows].split(model.config.image_parts, dim=-1)
-    for project, part in zip(model.head.components, parts, strict=True):
+    for project, part in zip(components, parts, strict=True):
         with torch.no_grad():
             found = project(part)
         torch.testing.assert_close(found.mean(dim=0), torch.zeros(3), atol=1e-3, rtol=0)
@@ -61,7 +61,7 @@ def test_components_are_white_on_the_rows_that_they_are_fitted_to(wide_bank):
 def test_components_computed_once_are_those_of_every_step(wide_bank):
     model = new_model(wide_bank, FitArguments(bank="", head_components=3, head_depth=1, **WIDE)).eval()
     rows, embeds = np.arange(0, len(wide_bank), 2), wide_bank.image_embeds
-    fit_components(model, wide_bank, rows)
+    model.head.components = fit_components(model, wide_bank, rows)
     with torch.no_grad():
         features, score = model.head.features(embeds[rows]), model(image_embeds=embeds[rows]).score
         with projected(model, embeds, rows) as stored:
@@ -82,8 +82,7 @@ def test_components_stay_as_they_are_while_the_head_learns(wide_bank, tmp_path):
     settings = arguments(tmp_path, max_steps=3, per_device_train_batch_size=64, learning_rate=1e-2)
     fit_head(model, wide_bank, rows, settings)
     first = {name: value.clone() for name, value in model.head.components.state_dict().items()}
-    fit_components(model, wide_bank, rows)
-    for name, value in model.head.components.state_dict().items():
+    for name, value in fit_components(model, wide_bank, rows).state_dict().items():
         torch.testing.assert_close(first[name], value)
 
 
