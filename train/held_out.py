@@ -23,11 +23,12 @@ from modeling import RobustClipForImageClassification
 
 from .arguments import RobustTrainingArguments
 from .distributed import first_decides, world_size
+from .embedding_dataset import EmbeddingDataset, collate_batch
 from .feature_bank import FeatureBank
 from .files import replacing
 from .metrics import source_weights
 from .text_leak import scores_by_input
-from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
+from .trainer import RobustTrainer, score_embeddings
 
 # Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.
 # With the default backbone these two are the best in pooled AUC and in AUC with sources weighted equally.
@@ -40,6 +41,7 @@ MOST_COMPONENT_ROWS = 20_000
 _CODE = (
     "modeling/modeling_robust_clip.py",
     "train/distributed.py",
+    "train/embedding_dataset.py",
     "train/held_out.py",
     "train/losses.py",
     "train/metrics.py",

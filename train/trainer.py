@@ -6,7 +6,7 @@ its own.
 """
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from transformers.trainer_utils import HubStrategy
 from .arguments import RobustTrainingArguments
 from .card import CARD_FILE
 from .distributed import average_gradients, gather_batch
+from .embedding_dataset import EmbeddingDataset
 from .files import write_text
 from .losses import RobustLoss, robust_loss
 from .metrics import roc_auc
@@ -37,53 +38,6 @@ from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
 
 SCORED_AT_ONCE = 65_536
-
-
-class EmbeddingDataset(Dataset):
-    """Stored embeddings, batched by tensor indexing instead of one Python object a sample.
-
-    Args:
-        image_embeds: (N, D_image), in memory or memory-mapped: only a batch's rows are read.
-        labels: (N,) of 0 = real and 1 = generated.
-        text_embeds: (N, D_text), or `None`.
-        rows: (M,) the rows that this dataset consists of; all N by default.
-
-    Raises:
-        ValueError: the number of rows differs.
-    """
-
-    def __init__(
-        self, image_embeds: Tensor, labels: Tensor, text_embeds: Tensor | None = None, rows: Tensor | None = None
-    ) -> None:
-        if len(image_embeds) != len(labels) or (text_embeds is not None and len(text_embeds) != len(labels)):
-            raise ValueError("`image_embeds`, `text_embeds` and `labels` must have one row a sample.")
-        self.tensors = {"image_embeds": image_embeds, "labels": labels}
-        if text_embeds is not None:
-            self.tensors["text_embeds"] = text_embeds
-        self.rows = torch.arange(len(labels)) if rows is None else rows
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels of this dataset's samples, (M,)."""
-        return self.tensors["labels"][self.rows]
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample, without a batch axis."""
-        return {name: tensor[self.rows[index]] for name, tensor in self.tensors.items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch; PyTorch's loader calls this and hands the result to `collate_batch`."""
-        rows = self.rows[torch.as_tensor(indices)]
-        return {name: tensor[rows] for name, tensor in self.tensors.items()}
-
-
-def collate_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Pass a batch of `EmbeddingDataset` on as it is."""
-    return batch
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -345,4 +299,4 @@ def score_embeddings(model: nn.Module, image_embeds: Tensor, text_embeds: Tensor
     return torch.cat(scores).numpy()
 
 
-__all__ = ["EmbeddingDataset", "RobustTrainer", "collate_batch", "compute_metrics", "score_embeddings"]
+__all__ = ["RobustTrainer", "compute_metrics", "score_embeddings"]

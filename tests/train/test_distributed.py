@@ -47,7 +47,8 @@ import sys
 import torch, torch.distributed as dist
 from tests.train.test_distributed import model_without_batch_statistics, two_process_arguments
 from tests.train.test_trainer import embeddings
-from train.trainer import RobustTrainer, collate_batch
+from train.embedding_dataset import collate_batch
+from train.trainer import RobustTrainer
 
 folder, batch_size = sys.argv[1], int(sys.argv[2])
 model = model_without_batch_statistics()

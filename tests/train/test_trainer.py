@@ -12,10 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
+from train.embedding_dataset import EmbeddingDataset, collate_batch
 from train.feature_bank import FeatureBank
 from train.losses import robust_loss
 from train.metrics import roc_auc
-from train.trainer import EmbeddingDataset, RobustTrainer, collate_batch, compute_metrics, score_embeddings
+from train.trainer import RobustTrainer, compute_metrics, score_embeddings
 
 
 def arguments(folder, **changes):
