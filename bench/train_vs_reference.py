@@ -242,7 +242,7 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
     from train.fit import fit_head
 
     torch.manual_seed(0)
-    random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy()})
+    random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy(), "source": "random"})
     features = FeatureBank.load(bank) if bank else FeatureBank(random_rows, torch.randn(BANK_ROWS, 512), None, {})
     labels = torch.tensor(features.rows["label"].to_numpy(copy=True))
     model = RobustClipForImageClassification.from_backbone(str(default_backbone()), use_text=False)

@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
@@ -61,10 +62,11 @@ def fit_head(
     if model.head.components is not None:
         fit_components(model, bank, rows)
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
+    sources = torch.from_numpy(pd.factorize(bank.rows["source"])[0])
     trainer = RobustTrainer(
         model=model,
         args=training,
-        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows)),
+        train_dataset=EmbeddingDataset(bank.image_embeds, labels, bank.text_embeds, torch.from_numpy(rows), sources),
         data_collator=collate_batch,  # type: ignore[arg-type]
     )
     trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
