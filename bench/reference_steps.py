@@ -22,7 +22,7 @@ from train.losses import cvar, pairwise_auc_loss, robust_loss
 from train.sam import SAM, frozen_batch_norm, same_random_numbers
 
 if TYPE_CHECKING:  # transformers takes seconds to import, in each process that measures a loss
-    from train.trainer import EmbeddingDataset
+    from train.embedding_dataset import EmbeddingDataset
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -161,7 +161,7 @@ def matrix_share(step: Callable[[], object]) -> float:
 
 def compare_steps(rounds: int = 7) -> None:
     """Table of the parts of one head step, for the default backbone's width and the paper's."""
-    from train.trainer import EmbeddingDataset
+    from train.embedding_dataset import EmbeddingDataset
 
     for width in (512, 1_536):
         torch.manual_seed(0)
@@ -237,12 +237,12 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
     from modeling import RobustClipForImageClassification
     from modeling.checkpoints import default_backbone
     from train.arguments import RobustTrainingArguments
+    from train.embedding_dataset import EmbeddingDataset
     from train.feature_bank import FeatureBank
     from train.fit import fit_head
-    from train.trainer import EmbeddingDataset
 
     torch.manual_seed(0)
-    random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy()})
+    random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy(), "source": "random"})
     features = FeatureBank.load(bank) if bank else FeatureBank(random_rows, torch.randn(BANK_ROWS, 512), None, {})
     labels = torch.tensor(features.rows["label"].to_numpy(copy=True))
     model = RobustClipForImageClassification.from_backbone(str(default_backbone()), use_text=False)

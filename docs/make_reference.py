@@ -36,6 +36,7 @@ MODULES = {
         "train.feature_bank",
         "train.fit",
         "train.arguments",
+        "train.embedding_dataset",
         "train.trainer",
         "train.losses",
         "train.sam",

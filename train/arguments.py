@@ -49,6 +49,20 @@ class RobustTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "Share of real samples in every batch, in (0, 1); the rarer class is repeated. Stratifies."},
     )
+    source_balance: float = field(
+        default=0.0,
+        metadata={
+            "help": "Draw a sample with a chance of (samples of its source in its class) ** -source_balance, in "
+            "[0, 1]; 1 draws all sources of a class alike often. Above 0 it stratifies."
+        },
+    )
+    cvar_over: str = field(
+        default="pictures",
+        metadata={
+            "help": "What CVaR takes the worst share of: the losses of `pictures` (the paper), or the mean losses of "
+            "the `sources` in a batch (group DRO, arXiv 1911.08731)."
+        },
+    )
     text_dropout: float = field(
         default=0.5,
         metadata={
@@ -94,6 +108,9 @@ class RobustTrainingArguments(TrainingArguments):
             "auc_power": (self.auc_power >= 1, "at least 1"),
             "cvar_weight": (0 <= self.cvar_weight <= 1, "in [0, 1]"),
             "real_share": (self.real_share is None or 0 < self.real_share < 1, "in (0, 1)"),
+            "source_balance": (0 <= self.source_balance <= 1, "in [0, 1]"),
+            "cvar_over": (self.cvar_over in ("pictures", "sources"), "pictures or sources"),
+            "label_smoothing_factor": (0 <= self.label_smoothing_factor < 1, "in [0, 1)"),
             "sam_rho": (self.sam_rho >= 0, "0 or more"),
             "sam_micro_batches": (self.sam_micro_batches >= 1, "1 or more"),
             "text_dropout": (0 <= self.text_dropout <= 1, "in [0, 1]"),

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from modeling import RobustClipForImageClassification
 
 from .arguments import RobustTrainingArguments
+from .embedding_dataset import EmbeddingDataset
 from .feature_noise import feature_noise
-from .trainer import EmbeddingDataset
 
 # The paper's temperature.
 TEMPERATURE = 0.1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from accelerate import PartialState
 from numpy.typing import NDArray
@@ -28,13 +29,14 @@ from modeling.modeling_robust_clip import RobustClipHead
 from .arguments import RobustTrainingArguments
 from .contrastive import train_blocks
 from .distributed import first_decides, world_size
+from .embedding_dataset import EmbeddingDataset, collate_batch
 from .feature_bank import FeatureBank
 from .files import replacing
 from .members import join_heads, narrowed
 from .metrics import source_weights
 from .projected import projected
 from .text_leak import scores_by_input
-from .trainer import EmbeddingDataset, RobustTrainer, collate_batch, score_embeddings
+from .trainer import RobustTrainer, score_embeddings
 
 # Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.
 # With the default backbone these two are the best in pooled AUC and in AUC with sources weighted equally.
@@ -48,6 +50,7 @@ _CODE = (
     "modeling/modeling_robust_clip.py",
     "train/contrastive.py",
     "train/distributed.py",
+    "train/embedding_dataset.py",
     "train/feature_noise.py",
     "train/held_out.py",
     "train/losses.py",
@@ -112,13 +115,15 @@ def _fit_one(
     model.reset_head()
     model.head.components = components
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
+    sources = torch.from_numpy(pd.factorize(bank.rows["source"])[0])
     with projected(model, bank.image_embeds, rows) as image_embeds:
-        dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows))
+        dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows), sources)
         if training.contrastive_epochs:
             train_blocks(model, dataset, training)
         trainer = RobustTrainer(
             model=model,
-            args=training,
+            # Trainer changes its arguments: one fit's must not reach the next.
+            args=copy.copy(training),
             train_dataset=dataset,
             data_collator=collate_batch,  # type: ignore[arg-type]
         )

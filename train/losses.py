@@ -136,6 +136,19 @@ def _cvar_and_threshold(per_sample_losses: Tensor, alpha: float) -> tuple[Tensor
     return (weights * worst).sum(), worst[smallest].detach()
 
 
+def _mean_by_source(sample_losses: Tensor, sources: Tensor) -> Tensor:
+    """Mean loss (S,) of each source that is in the batch."""
+    if sources.shape != sample_losses.shape:
+        raise ValueError(
+            f"`sources` must have one number a sample, {tuple(sample_losses.shape)}, got {tuple(sources.shape)}."
+        )
+    if sources.is_floating_point() or sources.is_complex():
+        raise TypeError(f"`sources` must be integers, got {sources.dtype}.")
+    _, source_of_sample, counts = sources.unique(return_inverse=True, return_counts=True)
+    sums = sample_losses.new_zeros(len(counts)).index_add(0, source_of_sample, sample_losses)
+    return sums / counts
+
+
 def pairwise_auc_loss(scores: Tensor, labels: Tensor, margin: float = 0.6, power: float = 2) -> Tensor:
     """Surrogate of 1 - AUC over all pairs of one generated and one real picture.
 
@@ -197,8 +210,14 @@ def robust_loss(
     auc_margin: float = 0.6,
     auc_power: float = 2,
     cvar_weight: float = 0.5,
+    sources: Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> RobustLoss:
     """The paper's objective: cvar_weight * CVaR(BCE-with-logits) + (1 - cvar_weight) * pairwise AUC loss.
+
+    Two things are not the paper's, and off by default. With `sources` CVaR is over the mean losses of the sources in
+    the batch, which is group DRO with the worst `cvar_alpha` share of the groups in place of the single worst one.
+    With `label_smoothing` s the targets of BCE are y (1 - s) + s / 2; the AUC part has no targets to smooth.
 
     Args:
         scores: (B,) raw scores with B >= 1, any floating dtype.
@@ -207,18 +226,20 @@ def robust_loss(
         auc_margin: Margin of the pairwise loss, above 0.
         auc_power: Power of the pairwise loss, at least 1.
         cvar_weight: The paper's gamma, in [0, 1]. A part of weight 0 is reported and does not touch the loss.
+        sources: (B,) integer number of each sample's source, any numbering; `None` takes CVaR over the samples.
+        label_smoothing: s in [0, 1).
 
     Returns:
         `RobustLoss`: the differentiable loss, its two detached, unweighted parts, and a lambda at which CVaR's minimum
-        is reached (samples of a smaller loss do not count); float32, or float64 for float64 scores. A batch with one
-        class has an AUC part of 0, so that only CVaR is left.
+        is reached (samples, or sources, of a smaller loss do not count); float32, or float64 for float64 scores. A
+        batch with one class has an AUC part of 0, so that only CVaR is left.
 
     Raises:
         ValueError: no samples, shapes differ, a label is neither 0 nor 1, or a setting is out of range.
-        TypeError: `scores` is not floating point.
+        TypeError: `scores` is not floating point, or `sources` are not integers.
 
     References:
-        arXiv 2404.12908.
+        arXiv 2404.12908; Sagawa et al., "Distributionally Robust Neural Networks for Group Shifts", arXiv 1911.08731.
 
     Example:
         >>> robust_loss(torch.tensor([2.0, -1.0]), torch.tensor([1, 0])).loss
@@ -227,9 +248,14 @@ def robust_loss(
     _check_batch(scores, labels)
     if not 0 <= cvar_weight <= 1:
         raise ValueError(f"`cvar_weight` must be in [0, 1], got {cvar_weight}.")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"`label_smoothing` must be in [0, 1), got {label_smoothing}.")
     scores = _at_least_float32(scores)
-    sample_losses = nn.functional.binary_cross_entropy_with_logits(scores, labels.to(scores), reduction="none")
-    cvar_part, threshold = _cvar_and_threshold(sample_losses, cvar_alpha)
+    targets = labels.to(scores) * (1 - label_smoothing) + label_smoothing / 2
+    losses = nn.functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
+    if sources is not None:
+        losses = _mean_by_source(losses, sources)
+    cvar_part, threshold = _cvar_and_threshold(losses, cvar_alpha)
     auc_part = pairwise_auc_loss(scores, labels, auc_margin, auc_power)
     if cvar_weight == 0:  # 0 * inf would be NaN
         loss = auc_part

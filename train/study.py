@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
@@ -171,6 +172,8 @@ class Study:
         rows, _ = self.splits[0]
         labels = torch.tensor(self.labels[rows])
         text = None if bank.text_embeds is None else bank.text_embeds[rows]
+        over_sources = training.cvar_over == "sources"
+        sources = torch.from_numpy(pd.factorize(self.sources[rows])[0]) if over_sources else None
 
         def loss() -> Tensor:
             return robust_loss(
@@ -180,6 +183,8 @@ class Study:
                 auc_margin=training.auc_margin,
                 auc_power=training.auc_power,
                 cvar_weight=training.cvar_weight,
+                sources=sources,
+                label_smoothing=training.label_smoothing_factor,
             ).loss
 
         return measure_landscape(model, loss, rho=training.sam_rho, seed=seed, with_grid=with_grid)

@@ -1,12 +1,12 @@
 """`RobustTrainer`: the paper's loss and Sharpness-Aware Minimization inside `transformers.Trainer`.
 
 Hooks of Trainer that are replaced (transformers 5.23): `compute_loss`, `training_step`, `log`, `_get_train_sampler`,
-`_get_grad_norm`, and for the Hub `create_model_card`, `push_to_hub` and `_push_from_checkpoint`; everything else is
-its own.
+`_get_dataloader`, `_get_grad_norm`, and for the Hub `create_model_card`, `push_to_hub` and `_push_from_checkpoint`;
+everything else is its own.
 """
 
 import math
-from collections.abc import Sequence, Sized
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +28,7 @@ from transformers.trainer_utils import HubStrategy
 from .arguments import RobustTrainingArguments
 from .card import CARD_FILE
 from .distributed import average_gradients, gather_batch
+from .embedding_dataset import EmbeddingDataset
 from .feature_noise import feature_noise
 from .files import write_text
 from .losses import RobustLoss, robust_loss
@@ -38,53 +39,6 @@ from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
 
 SCORED_AT_ONCE = 65_536
-
-
-class EmbeddingDataset(Dataset):
-    """Stored embeddings, batched by tensor indexing instead of one Python object a sample.
-
-    Args:
-        image_embeds: (N, D_image), in memory or memory-mapped: only a batch's rows are read.
-        labels: (N,) of 0 = real and 1 = generated.
-        text_embeds: (N, D_text), or `None`.
-        rows: (M,) the rows that this dataset consists of; all N by default.
-
-    Raises:
-        ValueError: the number of rows differs.
-    """
-
-    def __init__(
-        self, image_embeds: Tensor, labels: Tensor, text_embeds: Tensor | None = None, rows: Tensor | None = None
-    ) -> None:
-        if len(image_embeds) != len(labels) or (text_embeds is not None and len(text_embeds) != len(labels)):
-            raise ValueError("`image_embeds`, `text_embeds` and `labels` must have one row a sample.")
-        self.tensors = {"image_embeds": image_embeds, "labels": labels}
-        if text_embeds is not None:
-            self.tensors["text_embeds"] = text_embeds
-        self.rows = torch.arange(len(labels)) if rows is None else rows
-
-    @property
-    def labels(self) -> Tensor:
-        """Labels of this dataset's samples, (M,)."""
-        return self.tensors["labels"][self.rows]
-
-    def __len__(self) -> int:
-        """Number of samples."""
-        return len(self.rows)
-
-    def __getitem__(self, index: int) -> dict[str, Tensor]:
-        """One sample, without a batch axis."""
-        return {name: tensor[self.rows[index]] for name, tensor in self.tensors.items()}
-
-    def __getitems__(self, indices: Sequence[int]) -> dict[str, Tensor]:
-        """A batch; PyTorch's loader calls this and hands the result to `collate_batch`."""
-        rows = self.rows[torch.as_tensor(indices)]
-        return {name: tensor[rows] for name, tensor in self.tensors.items()}
-
-
-def collate_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Pass a batch of `EmbeddingDataset` on as it is."""
-    return batch
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -128,9 +82,16 @@ class RobustTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Tensor | tuple[Tensor, Any]:
-        """Return gamma * CVaR + (1 - gamma) * AUC of the raw scores (and the model's output)."""
+        """Return gamma * CVaR + (1 - gamma) * AUC of the raw scores (and the model's output).
+
+        Trainer's own label smoother is not asked: it is for a loss of its own, and `robust_loss` smooths the labels.
+        """
         inputs = dict(inputs)
-        labels = inputs.pop("labels")
+        labels, sources = inputs.pop("labels"), inputs.pop("sources", None)
+        if self.args.cvar_over == "pictures":
+            sources = None
+        elif sources is None:
+            raise ValueError("`cvar_over` sources needs `sources` in every batch, the number of each sample's source.")
         if model.training and "text_embeds" in inputs:
             # A row of zeros means "no text": the learned no-text embedding stands in.
             keep = torch.rand(len(labels), 1, device=labels.device) >= self.args.text_dropout
@@ -140,6 +101,7 @@ class RobustTrainer(Trainer):
         scores = outputs.score
         if model.training:  # the loss of all processes' batches together, as if they were one
             scores, labels = gather_batch(scores), gather_batch(labels)
+            sources = None if sources is None else gather_batch(sources)
         parts = robust_loss(
             scores,
             labels,
@@ -147,6 +109,8 @@ class RobustTrainer(Trainer):
             auc_margin=self.args.auc_margin,
             auc_power=self.args.auc_power,
             cvar_weight=self.args.cvar_weight,
+            sources=sources,
+            label_smoothing=self.args.label_smoothing_factor,
         )
         self._last_parts: RobustLoss = parts
         return (parts.loss, {"logits": outputs.logits}) if return_outputs else parts.loss
@@ -219,18 +183,30 @@ class RobustTrainer(Trainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Stratify where asked."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        if not self.args.stratified and self.args.real_share is None:
+        if not self.args.stratified and self.args.real_share is None and self.args.source_balance == 0:
             return super()._get_train_sampler(dataset)
         if not isinstance(dataset, EmbeddingDataset):
             raise TypeError(
-                f"`stratified` and `real_share` need an EmbeddingDataset, whose labels are at hand, got "
-                f"{type(dataset).__name__}."
+                "`stratified`, `real_share` and `source_balance` need an EmbeddingDataset, whose labels are at hand, "
+                f"got {type(dataset).__name__}."
             )
         if self._sampler is None:
             seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-            self._sampler = StratifiedSampler(dataset.labels, self.args.real_share, seed)
+            self._sampler = StratifiedSampler(
+                dataset.labels, self.args.real_share, seed, dataset.sources, self.args.source_balance
+            )
             self.add_callback(_SetEpoch(self._sampler))
         return self._sampler
+
+    def _get_dataloader(self, dataset: Dataset, *args: Any, **kwargs: Any) -> DataLoader:
+        """Put the sources into batches, of training and evaluation, where the loss needs them."""
+        if self.args.cvar_over == "sources":
+            if not isinstance(dataset, EmbeddingDataset):
+                raise TypeError(
+                    f"`cvar_over` sources needs an EmbeddingDataset with sources, got {type(dataset).__name__}."
+                )
+            dataset = dataset.with_sources()
+        return super()._get_dataloader(dataset, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Add the loss parts of the last step to the training log."""
@@ -347,4 +323,4 @@ def score_embeddings(model: nn.Module, image_embeds: Tensor, text_embeds: Tensor
     return torch.cat(scores).numpy()
 
 
-__all__ = ["EmbeddingDataset", "RobustTrainer", "collate_batch", "compute_metrics", "score_embeddings"]
+__all__ = ["RobustTrainer", "compute_metrics", "score_embeddings"]

@@ -236,18 +236,22 @@ def test_a_study_of_a_bank_with_text_reports_by_input(banks, tmp_path, quick):
     assert "has no text" not in report
 
 
-def test_the_landscape_is_that_of_the_stored_head_on_its_training_rows(banks, tmp_path, quick):
-    made = study(banks["text"], tmp_path)
+@pytest.mark.parametrize("changes", [{}, {"cvar_over": "sources", "label_smoothing_factor": 0.2}])
+def test_the_landscape_is_that_of_the_stored_head_on_its_training_rows(banks, tmp_path, quick, changes):
+    made = study(banks["text"], tmp_path, **changes)
     case = recipe_cases()[NO_SAM]
     made.run([(case, [0])])
     measured = made.landscape(case, 0, with_grid=False)
     bank = FeatureBank.load(banks["text"])
     model = new_model(bank, FitArguments(bank=""))
     rows = made.splits[0][0]
-    settings = dataclasses.replace(training(tmp_path, seed=0), sam_rho=0.0)
+    settings = dataclasses.replace(training(tmp_path, seed=0, **changes), sam_rho=0.0)
     fit_head(model, bank, rows, settings)
     scores = torch.from_numpy(score_embeddings(model, bank.image_embeds[rows], bank.text_embeds[rows]))
-    expected = robust_loss(scores, torch.tensor(bank.rows["label"].to_numpy()[rows])).loss.item()
+    sources = torch.from_numpy(bank.rows["source"].factorize()[0][rows]) if changes else None
+    smoothing = settings.label_smoothing_factor
+    labels = torch.tensor(bank.rows["label"].to_numpy()[rows])
+    expected = robust_loss(scores, labels, sources=sources, label_smoothing=smoothing).loss.item()
     assert measured["loss"] == pytest.approx(expected, rel=1e-5)
     assert measured["sharpness"]["rho"] == 0.05
 

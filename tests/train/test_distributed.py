@@ -47,14 +47,16 @@ import sys
 import torch, torch.distributed as dist
 from tests.train.test_distributed import model_without_batch_statistics, two_process_arguments
 from tests.train.test_trainer import embeddings
-from train.trainer import RobustTrainer, collate_batch
+from train.embedding_dataset import collate_batch
+from train.trainer import RobustTrainer
 
 folder, batch_size = sys.argv[1], int(sys.argv[2])
+by_source = {"source_balance": 0.5, "cvar_over": "sources"} if "by_source" in sys.argv[3:] else {}
 model = model_without_batch_statistics()
 RobustTrainer(
     model=model,
-    args=two_process_arguments(folder, batch_size),
-    train_dataset=embeddings(rows=64),
+    args=two_process_arguments(folder, batch_size, **by_source),
+    train_dataset=embeddings(rows=64, sources=torch.arange(64) ** 2 % 7),
     data_collator=collate_batch,
 ).train(resume_from_checkpoint=sys.argv[3:] == ["resume"])
 rank = dist.get_rank() if dist.is_initialized() else 0
@@ -84,7 +86,7 @@ def model_without_batch_statistics():
     return RobustClipForImageClassification(config)
 
 
-def two_process_arguments(folder, batch_size):
+def two_process_arguments(folder, batch_size, **changes):
     from tests.train.test_trainer import arguments
 
     return arguments(
@@ -97,6 +99,7 @@ def two_process_arguments(folder, batch_size):
         sam_rho=0.2,
         learning_rate=1e-2,
         stratified=True,
+        **changes,
     )
 
 
@@ -132,10 +135,11 @@ def test_the_loss_of_two_processes_is_that_of_the_union_in_value_and_gradient(wo
             torch.testing.assert_close(torch.tensor(gradient), parameter.grad, rtol=1e-5, atol=1e-7)
 
 
-def test_sam_steps_of_two_processes_are_those_of_one_with_both_batches(worker, tmp_path):
+@pytest.mark.parametrize("flags", [[], ["by_source"]])
+def test_sam_steps_of_two_processes_are_those_of_one_with_both_batches(worker, tmp_path, flags):
     script = worker(TRAINER_WORKER)
-    torchrun(2, [script, tmp_path, 8])
-    torchrun(1, [script, tmp_path, 16])
+    torchrun(2, [script, tmp_path, 8, *flags])
+    torchrun(1, [script, tmp_path, 16, *flags])
     one = torch.load(tmp_path / "weights-16-0.pt")
     for rank in (0, 1):
         two = torch.load(tmp_path / f"weights-8-{rank}.pt")

@@ -11,6 +11,22 @@ from train.losses import cvar, pairwise_auc_loss, robust_loss
 from .batches import random_batch, value_and_gradient
 
 
+def loop_loss_over_sources(scores, labels, sources, alpha, smoothing):
+    """CVaR of the sources' mean losses, one sample after the other."""
+    losses = {}
+    for score, label, source in zip(scores.tolist(), labels.tolist(), sources.tolist(), strict=True):
+        target = label * (1 - smoothing) + smoothing / 2
+        chance = 1 / (1 + math.exp(-score))
+        loss = -target * math.log(chance) - (1 - target) * math.log(1 - chance)
+        losses.setdefault(source, []).append(loss)
+    left = k = alpha * len(losses)
+    total = 0.0
+    for mean in sorted((sum(values) / len(values) for values in losses.values()), reverse=True):
+        total += min(1.0, max(left, 0.0)) * mean
+        left -= 1
+    return total / k
+
+
 def test_robust_loss_matches_hand_computation():
     # BCE: softplus(-2) = 0.126928, softplus(-1) = 0.313262, softplus(1) = 1.313262 for scores 2 | 1, -1 | 0, 1 | 0.
     scores, labels = torch.tensor([2.0, -1.0, 1.0]), torch.tensor([1, 0, 0])
@@ -107,7 +123,8 @@ def test_minimising_robust_loss_separates_the_classes():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("cvar_alpha", 1.5), ("cvar_alpha", 0), ("auc_margin", -1), ("auc_power", 0.9), ("cvar_weight", 1.1)],
+    [("cvar_alpha", 1.5), ("cvar_alpha", 0), ("auc_margin", -1), ("auc_power", 0.9), ("cvar_weight", 1.1)]
+    + [("label_smoothing", 1.0), ("label_smoothing", -0.1)],
 )
 def test_robust_loss_names_the_setting_out_of_range(name, value):
     with pytest.raises(ValueError, match=rf"`{name}` must be .*, got {value}\."):
@@ -133,3 +150,78 @@ def test_losses_reject_batches_that_do_not_fit(function):
 def test_robust_loss_rejects_an_empty_batch():
     with pytest.raises(ValueError, match="n >= 1"):
         robust_loss(torch.zeros(0), torch.zeros(0))
+
+
+def test_cvar_over_sources_matches_hand_computation():
+    # BCE: 0.126928 | 0.313262, 1.313262 of source 7, 0.126928 of source 2: means 0.813262 and 0.126928.
+    scores, labels, sources = torch.tensor([2.0, -1.0, 1.0]), torch.tensor([1, 0, 0]), torch.tensor([2, 7, 7])
+    worst = robust_loss(scores, labels, cvar_alpha=0.5, sources=sources)
+    assert worst.cvar.item() == pytest.approx(0.8132617, rel=1e-6)
+    assert worst.cvar_threshold == worst.cvar
+    both = robust_loss(scores, labels, cvar_alpha=0.75, sources=sources)
+    assert both.cvar.item() == pytest.approx((0.8132617 + 0.5 * 0.1269280) / 1.5, rel=1e-6)
+    assert both.auc == robust_loss(scores, labels).auc
+    # A sample of the worst source weighs 1/2, its BCE's slope is its chance of being generated.
+    _, gradient = value_and_gradient(
+        lambda s: robust_loss(s, labels, cvar_alpha=0.5, cvar_weight=1, sources=sources).loss, scores
+    )
+    assert gradient.tolist() == pytest.approx([0, 0.2689414 / 2, 0.7310586 / 2], rel=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("alpha", [0.01, 0.3, 0.8, 1.0])
+def test_cvar_over_sources_equals_the_loop(alpha, smoothing):
+    scores, labels = random_batch(17, size=60)
+    sources = torch.randint(-1, 9, (60,), generator=torch.Generator().manual_seed(17))
+    parts = robust_loss(scores, labels, cvar_alpha=alpha, sources=sources, label_smoothing=smoothing)
+    expected = loop_loss_over_sources(scores, labels, sources, alpha, smoothing)
+    assert parts.cvar.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_cvar_over_sources_passes_gradcheck():
+    scores, labels = random_batch(18, size=20)
+    sources = torch.arange(20) % 3 + torch.arange(20) // 10
+    settings = {"sources": sources, "label_smoothing": 0.1, "cvar_alpha": 0.6}
+    assert torch.autograd.gradcheck(lambda s: robust_loss(s, labels, **settings).loss, scores.requires_grad_())
+
+
+def test_cvar_over_sources_of_one_sample_each_is_that_over_samples():
+    scores, labels = random_batch(19)
+    over_samples, over_sources = robust_loss(scores, labels), robust_loss(scores, labels, sources=torch.arange(40))
+    assert over_samples == over_sources
+
+
+def test_cvar_over_one_source_is_the_mean_loss():
+    scores, labels = random_batch(20)
+    parts = robust_loss(scores, labels, cvar_alpha=0.1, sources=torch.zeros(40, dtype=torch.long))
+    torch.testing.assert_close(parts.cvar, robust_loss(scores, labels, cvar_alpha=1).cvar)
+
+
+def test_a_source_with_a_loss_that_is_not_a_number_is_not_hidden():
+    scores = torch.tensor([math.nan, 1.0, 0.0, 5.0])
+    sources = torch.tensor([0, 0, 1, 2])
+    assert robust_loss(scores, torch.tensor([1, 0, 0, 0]), cvar_alpha=0.2, sources=sources).cvar.isnan()
+
+
+def test_sources_that_do_not_fit_are_refused():
+    scores, labels = torch.zeros(3), torch.tensor([0, 1, 1])
+    with pytest.raises(ValueError, match=r"`sources` must have one number a sample, \(3,\), got \(2,\)"):
+        robust_loss(scores, labels, sources=torch.tensor([0, 1]))
+    with pytest.raises(TypeError, match=r"`sources` must be integers, got torch.float32"):
+        robust_loss(scores, labels, sources=torch.zeros(3))
+
+
+def test_label_smoothing_matches_hand_computation():
+    # Targets 0.9 and 0.1 at scores 2 and 2: 0.9 * 0.126928 + 0.1 * 2.126928, and 0.1 * 0.126928 + 0.9 * 2.126928.
+    scores, labels = torch.tensor([2.0, 2.0]), torch.tensor([1, 0])
+    parts = robust_loss(scores, labels, cvar_alpha=1, label_smoothing=0.2)
+    assert parts.cvar.item() == pytest.approx((0.3269280 + 1.9269280) / 2, rel=1e-6)
+    assert parts.auc == robust_loss(scores, labels).auc
+
+
+def test_smoothed_labels_ask_for_a_finite_score():
+    # The minimum of BCE lies where the chance is the target: log(0.9 / 0.1).
+    _, gradient = value_and_gradient(
+        lambda s: robust_loss(s, torch.tensor([1]), label_smoothing=0.2).loss, torch.tensor([math.log(9)])
+    )
+    assert gradient.item() == pytest.approx(0, abs=1e-7)

@@ -28,7 +28,8 @@ import torch
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from tests.conftest import VISION
 from train.arguments import RobustTrainingArguments
-from train.trainer import EmbeddingDataset, RobustTrainer, collate_batch
+from train.embedding_dataset import EmbeddingDataset, collate_batch
+from train.trainer import RobustTrainer
 
 torch.manual_seed(0)
 trainer = RobustTrainer(

@@ -33,7 +33,8 @@ from transformers import TrainerCallback
 from modeling import RobustClipConfig, RobustClipForImageClassification
 from tests.conftest import TEXT, VISION
 from tests.train.test_trainer import arguments, embeddings
-from train.trainer import RobustTrainer, collate_batch
+from train.embedding_dataset import collate_batch
+from train.trainer import RobustTrainer
 
 folder, resume, pause = sys.argv[1], sys.argv[2] == "resume", float(sys.argv[3])
 

@@ -55,6 +55,80 @@ def test_the_order_depends_on_seed_and_epoch_only():
     assert list(first) == list(second)
 
 
+# Real: sources 5 and 9 with 90 and 10 pictures. Generated: 9 again with 200, 2 with 60 and 0 with 40.
+LABELS = torch.tensor([0] * 100 + [1] * 300)
+SOURCES = torch.tensor([5] * 90 + [9] * 10 + [9] * 200 + [2] * 60 + [0] * 40)
+
+
+@pytest.mark.parametrize(
+    ("balance", "real_share", "expected"),
+    [
+        # Weights of the sources are sizes ** (1 - balance).
+        (1.0, None, {(0, 5): 50, (0, 9): 50, (1, 9): 100, (1, 2): 100, (1, 0): 100}),
+        (0.5, None, {(0, 5): 75, (0, 9): 25, (1, 9): 300 * 200**0.5 / 28.2126, (1, 0): 300 * 40**0.5 / 28.2126}),
+        (1e-9, None, {(0, 5): 90, (0, 9): 10, (1, 9): 200, (1, 2): 60, (1, 0): 40}),
+        (1.0, 0.5, {(0, 5): 150, (0, 9): 150, (1, 9): 100, (1, 2): 100, (1, 0): 100}),
+    ],
+)
+def test_a_source_is_drawn_as_often_as_the_balance_asks(balance, real_share, expected):
+    sampler = StratifiedSampler(LABELS, real_share, sources=SOURCES, source_balance=balance)
+    for epoch in range(5):
+        sampler.set_epoch(epoch)
+        times = torch.bincount(torch.tensor(list(sampler)), minlength=400)
+        assert times.sum() == len(sampler) == len(StratifiedSampler(LABELS, real_share))
+        for (label, source), number in expected.items():
+            of_source = times[(label == LABELS) & (source == SOURCES)]
+            assert abs(of_source.sum() - number) < 1 + 1e-3
+            assert of_source.max() - of_source.min() <= 1  # its pictures alike often, to within one
+
+
+def test_a_small_balance_sees_every_picture_once():
+    sampler = StratifiedSampler(LABELS, sources=SOURCES, source_balance=1e-12)
+    assert sorted(sampler) == list(range(400))
+
+
+def test_pictures_of_a_large_source_take_turns_over_the_epochs():
+    sampler = StratifiedSampler(LABELS, sources=SOURCES, source_balance=1.0)
+    times = torch.zeros(400)
+    for epoch in range(100):
+        sampler.set_epoch(epoch)
+        times += torch.bincount(torch.tensor(list(sampler)), minlength=400)
+    drawn = times[100:300]  # half of these 200 in each epoch: a binomial number with standard deviation 5
+    assert drawn.mean() == 50
+    assert drawn.min() > 25
+    assert drawn.max() < 75
+
+
+@pytest.mark.parametrize("size", [8, 40, 100])
+def test_balanced_batches_have_the_share_of_the_data(size):
+    sampler = StratifiedSampler(LABELS, sources=SOURCES, source_balance=0.7)
+    assert all(abs((batch == 0).sum() - size / 4) <= 1 for batch in batches(sampler, LABELS, size))
+
+
+def test_the_balanced_order_depends_on_seed_and_epoch_only():
+    first, second = (StratifiedSampler(LABELS, seed=3, sources=SOURCES, source_balance=0.5) for _ in range(2))
+    assert list(first) == list(first) == list(second)
+    second.set_epoch(1)
+    assert list(first) != list(second)
+
+
+def test_without_balance_the_order_is_that_without_sources():
+    assert list(StratifiedSampler(LABELS, sources=SOURCES)) == list(StratifiedSampler(LABELS))
+
+
+@pytest.mark.parametrize("balance", [-0.1, 1.5])
+def test_a_balance_out_of_range_is_refused(balance):
+    with pytest.raises(ValueError, match=rf"`source_balance` must be in \[0, 1\], got {balance}"):
+        StratifiedSampler(LABELS, sources=SOURCES, source_balance=balance)
+
+
+def test_a_balance_without_sources_is_refused():
+    with pytest.raises(ValueError, match="`source_balance` needs `sources` of all 400 samples, got none"):
+        StratifiedSampler(LABELS, source_balance=0.5)
+    with pytest.raises(ValueError, match="got 3"):
+        StratifiedSampler(LABELS, sources=SOURCES[:3], source_balance=0.5)
+
+
 def test_what_cannot_be_stratified_is_refused():
     with pytest.raises(ValueError, match="both classes, got 4 real and 0 generated"):
         StratifiedSampler(torch.zeros(4))

@@ -12,10 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
+from train.embedding_dataset import EmbeddingDataset, collate_batch
 from train.feature_bank import FeatureBank
 from train.losses import robust_loss
 from train.metrics import roc_auc
-from train.trainer import EmbeddingDataset, RobustTrainer, collate_batch, compute_metrics, score_embeddings
+from train.trainer import RobustTrainer, compute_metrics, score_embeddings
 
 
 def arguments(folder, **changes):
@@ -30,11 +31,12 @@ def arguments(folder, **changes):
     return RobustTrainingArguments(**(settings | changes))
 
 
-def embeddings(rows=32, text=True, seed=0):
+def embeddings(rows=32, text=True, seed=0, sources=None):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(rows) % 2
     image = torch.randn(rows, 8, generator=generator) + labels[:, None]
-    return EmbeddingDataset(image, labels, torch.randn(rows, 8, generator=generator) if text else None)
+    text_embeds = torch.randn(rows, 8, generator=generator) if text else None
+    return EmbeddingDataset(image, labels, text_embeds, sources=sources)
 
 
 def trainer(model, folder, dataset=None, **changes):
@@ -243,7 +245,7 @@ def test_scores_after_fits_under_bfloat16_are_those_of_float32(tiny_model, tmp_p
     from train.held_out import fit_head
 
     generator = torch.Generator().manual_seed(0)
-    rows = pd.DataFrame({"label": [0, 1] * 16})
+    rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b"] * 16})
     bank = FeatureBank(rows, torch.randn(32, 8, generator=generator), torch.randn(32, 8, generator=generator), {})
     for _ in range(2):
         fit_head(tiny_model, bank, np.arange(32), arguments(tmp_path, bf16=True))
@@ -263,6 +265,77 @@ def test_batches_keep_both_classes_where_asked(tiny_model, tmp_path):
     assert all(0.2 <= share <= 0.3 for share in shares[:-1])
     with pytest.raises(TypeError, match="need an EmbeddingDataset"):
         trainer(tiny_model, tmp_path, [1, 2, 3], stratified=True).get_train_dataloader()
+
+
+def test_sources_of_a_class_are_drawn_alike_often_where_asked(tiny_model, tmp_path):
+    sources = torch.zeros(400, dtype=torch.long)
+    sources[:20] = 1  # ten pictures of each class
+    dataset = embeddings(rows=400, sources=sources)
+    run = trainer(tiny_model, tmp_path, dataset, source_balance=1.0, per_device_train_batch_size=40)
+    batches = list(run.get_train_dataloader())
+    assert all("sources" not in batch for batch in batches)
+    assert all(batch["labels"].sum() == 20 for batch in batches)
+    drawn = dataset.sources[list(run._get_train_sampler())]
+    assert drawn.sum() == 200
+    with pytest.raises(ValueError, match="`source_balance` needs `sources` of all 400 samples, got none"):
+        trainer(tiny_model, tmp_path, embeddings(rows=400), source_balance=1.0).get_train_dataloader()
+    with pytest.raises(TypeError, match="`source_balance` need an EmbeddingDataset"):
+        trainer(tiny_model, tmp_path, [1, 2, 3], source_balance=1.0).get_train_dataloader()
+
+
+@pytest.mark.parametrize("rho", [0.0, 0.05])
+def test_a_step_takes_cvar_over_sources_and_smooths_labels_where_asked(tiny_model, tmp_path, rho):
+    for layer in tiny_model.head.modules():
+        if isinstance(layer, torch.nn.Dropout):
+            layer.p = 0.0
+    dataset = embeddings(rows=16, text=False, sources=torch.arange(16) % 5)
+    settings = {"cvar_over": "sources", "label_smoothing_factor": 0.2, "cvar_alpha": 0.5, "sam_rho": rho}
+    run = trainer(copy.deepcopy(tiny_model), tmp_path, dataset, **settings)
+    run.train()
+    scores = tiny_model.train()(image_embeds=dataset.tensors["image_embeds"]).score
+    changes = {"sources": dataset.sources, "label_smoothing": 0.2, "cvar_alpha": 0.5}
+    expected = robust_loss(scores, dataset.labels, **changes)
+    torch.testing.assert_close(run._last_parts if rho == 0 else run._step_parts, expected, rtol=1e-5, atol=1e-6)
+    for name in changes:
+        fewer = {other: value for other, value in changes.items() if other != name}
+        assert not torch.isclose(robust_loss(scores, dataset.labels, **fewer).loss, expected.loss, rtol=1e-3)
+
+
+def test_each_micro_batch_takes_its_own_sources(tiny_model, tmp_path):
+    dataset = embeddings(rows=16, sources=torch.arange(16) % 5)
+    run = trainer(tiny_model, tmp_path, dataset, cvar_over="sources", sam_micro_batches=3, max_steps=2)
+    assert run.train().training_loss > 0
+
+
+def test_evaluation_takes_cvar_over_sources_too(tiny_model, tmp_path):
+    dataset = embeddings(rows=16, sources=torch.arange(16) % 5)
+    found = trainer(tiny_model, tmp_path, dataset, cvar_over="sources").evaluate(dataset)["eval_loss"]
+    scores = torch.from_numpy(
+        score_embeddings(tiny_model, *(dataset.tensors[n] for n in ("image_embeds", "text_embeds")))
+    )
+    assert found == pytest.approx(robust_loss(scores, dataset.labels, sources=dataset.sources).loss.item(), rel=1e-5)
+
+
+def test_cvar_over_sources_without_them_is_refused(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="must be made with `sources`"):
+        trainer(tiny_model, tmp_path, cvar_over="sources").train()
+    with pytest.raises(TypeError, match="`cvar_over` sources needs an EmbeddingDataset with sources, got list"):
+        trainer(tiny_model, tmp_path, [1, 2, 3], cvar_over="sources").get_train_dataloader()
+    batch = dict(embeddings().tensors)
+    with pytest.raises(ValueError, match="`cvar_over` sources needs `sources` in every batch"):
+        trainer(tiny_model, tmp_path, cvar_over="sources").compute_loss(tiny_model, batch)
+
+
+def test_a_fit_knows_the_sources_of_its_bank(tiny_model, tmp_path):
+    from train.held_out import fit_head
+
+    rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b", "a", "c"] * 8})
+    bank = FeatureBank(rows, torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), None, {})
+    heads = []
+    for changes in ({}, {"cvar_over": "sources"}, {"source_balance": 1.0}, {"label_smoothing_factor": 0.1}):
+        fit_head(tiny_model, bank, np.arange(31), arguments(tmp_path, max_steps=3, **changes))
+        heads.append(torch.cat([p.detach().flatten() for p in tiny_model.head.parameters()]))
+    assert all(not torch.equal(heads[0], other) for other in heads[1:])
 
 
 def test_the_best_epoch_by_auc_is_kept_and_training_stops_early(tiny_model, tmp_path):
@@ -310,9 +383,21 @@ def test_a_batch_is_a_slice_of_the_tensors():
     assert dataset[3]["labels"] == 1
 
 
+def test_sources_are_in_batches_of_a_dataset_that_is_asked_for_them():
+    sources = torch.arange(32) % 3
+    dataset = EmbeddingDataset(torch.zeros(32, 8), torch.arange(32) % 2, None, torch.tensor([4, 8, 9]), sources)
+    assert dataset.sources.tolist() == [1, 2, 0]
+    assert set(dataset.__getitems__([0])) == {"image_embeds", "labels"}
+    assert dataset.with_sources().__getitems__([2, 0])["sources"].tolist() == [0, 1]
+    assert dataset.with_sources()[1]["sources"] == 2
+    assert "sources" not in dataset[1]
+
+
 def test_rows_must_match():
     with pytest.raises(ValueError, match="one row a sample"):
         EmbeddingDataset(torch.zeros(3, 8), torch.zeros(2))
+    with pytest.raises(ValueError, match="one row a sample"):
+        EmbeddingDataset(torch.zeros(3, 8), torch.zeros(3), sources=torch.zeros(2, dtype=torch.long))
 
 
 @pytest.mark.parametrize(
@@ -325,6 +410,10 @@ def test_rows_must_match():
         {"sam_rho": -1.0},
         {"sam_micro_batches": 0},
         {"real_share": 1.0},
+        {"source_balance": 1.1},
+        {"source_balance": -0.1},
+        {"cvar_over": "generators"},
+        {"label_smoothing_factor": 1.0},
         {"text_dropout": 2.0},
         {"feature_noise": -0.1},
         {"contrastive_epochs": -1},
