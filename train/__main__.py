@@ -136,7 +136,8 @@ def _ablate(arguments: list[str]) -> None:
 
 
 def _compare(arguments: list[str]) -> None:
-    given = _named(arguments, "plan")
+    # A plan is a YAML file too, and no file of settings.
+    given = ["--plan", *arguments] if arguments and not arguments[0].startswith("--") else arguments
     comparison, training = _parse((CompareArguments, RobustTrainingArguments), "compare", given)
     results = compare(comparison, training)
     for name, row in results["rows"].items():

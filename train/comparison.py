@@ -7,7 +7,7 @@ and, in the row "chosen inside", the attempt that is used for it. No source, rec
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from .comparison_report import write_report
 from .duplicates import find_duplicates
 from .embedder import STANDARD_VIEW
 from .feature_bank import FeatureBank
+from .fit import FitArguments
 from .held_out import BASELINES, join_sources
 from .made_by import made_by
 from .metrics import CLASSES, expected_calibration_error, ranking, roc_auc, source_weights
@@ -139,10 +140,10 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(f"{path} must hold `kinds`, `recipe` and `attempts`, got also {', '.join(unknown)}.")
     recipe = content.get("recipe") or {}
     plan = Plan({}, {}, {}, content.get("kinds") or {})
-    fields = {"name", "why", "bank", "head", "training", "views", "baseline", "compared_with"}
+    told = {"name", "why", "bank", "head", "training", "views", "baseline", "compared_with"}
     for number, entry in enumerate(content["attempts"], start=1):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - fields:
-            raise ValueError(f"Attempt {number} of {path} must have a name, and of {sorted(fields)} no others.")
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - told:
+            raise ValueError(f"Attempt {number} of {path} must have a name, and of {sorted(told)} no others.")
         name, baseline = entry["name"], entry.get("baseline")
         if name in plan.cases or name == CHOSEN:
             raise ValueError(f"Attempt {number} of {path} must have a name of its own, got {name!r} again.")
@@ -151,10 +152,16 @@ def read_plan(path: Path) -> Plan:
         other = entry.get("compared_with")
         if other is not None and other not in plan.cases:
             raise ValueError(f"`compared_with` of {name!r} must be the name of an earlier attempt, got {other!r}.")
+        changes, head = recipe | (entry.get("training") or {}), entry.get("head") or {}
+        for part, given, known in (("training", changes, RobustTrainingArguments), ("head", head, FitArguments)):
+            if unknown := sorted(set(given) - {allowed.name for allowed in fields(known)}):
+                raise ValueError(
+                    f"`{part}` of {name!r} must hold fields of {known.__name__}, got also {', '.join(unknown)}."
+                )
         plan.cases[name] = Case(
             name,
-            changes=recipe | (entry.get("training") or {}),
-            head=entry.get("head") or {},
+            changes=changes,
+            head=head,
             inputs=entry.get("bank") or "bank",
             views=entry.get("views") or 0,
             baseline=baseline,

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import torch
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -127,15 +128,33 @@ class Study:
             if not path.is_file():
                 pending.setdefault(path, (case, seed, left_out))
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path, fit in tqdm(pending.items(), desc="fits", unit="fit"):
-            if path.is_file():  # another process on the same folder made it meanwhile
-                continue
-            case, _, _ = fit
-            begin = time.perf_counter()
-            tensors = self._fit_baseline(*fit) if case.baseline else self._fit_head(*fit)
-            tensors["seconds"] = torch.tensor(time.perf_counter() - begin)
-            with replacing(path) as temporary:
-                save_file(tensors, temporary)
+        with tqdm(total=len(pending), desc="fits", unit="fit") as progress:
+            while pending:
+                number = len(pending)
+                for path, fit in list(pending.items()):
+                    if self._made(path, fit):
+                        del pending[path]
+                        progress.update()
+                if len(pending) == number:  # other processes are at all of them
+                    time.sleep(1)
+
+    def _made(self, path: Path, fit: tuple[Case, int, tuple[int, ...]]) -> bool:
+        """Make a fit, unless it is there or another process is at it: whether it is there now."""
+        if path.is_file():
+            return True
+        try:
+            with FileLock(f"{path}.lock", timeout=0):
+                if not path.is_file():
+                    case, _, _ = fit
+                    begin = time.perf_counter()
+                    tensors = self._fit_baseline(*fit) if case.baseline else self._fit_head(*fit)
+                    tensors["seconds"] = torch.tensor(time.perf_counter() - begin)
+                    with replacing(path) as temporary:
+                        save_file(tensors, temporary)
+        except Timeout:
+            return False
+        Path(f"{path}.lock").unlink(missing_ok=True)
+        return True
 
     def scores(self, case: Case, seeds: Sequence[int]) -> NDArray:
         """(N, S) scores of the held-out pictures as they are, in the order of `rows`; a column a seed."""

@@ -3,15 +3,18 @@
 import csv
 import json
 from itertools import combinations
+from threading import Timer
 
 import numpy as np
 import pytest
 import torch
 import yaml
+from filelock import FileLock
 from sklearn.metrics import roc_auc_score
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.conftest import VISION
+from train.__main__ import COMMANDS
 from train.calibration import calibrate
 from train.comparison import CHOSEN, CompareArguments, Nested, compare, read_plan
 from train.embedder import STANDARD_VIEW
@@ -208,6 +211,34 @@ def test_an_interrupted_comparison_goes_on(compared, bank_folder):
     assert all(path.stat().st_mtime_ns == time for path, time in files.items() if path != gone)
 
 
+def test_processes_on_one_folder_leave_each_other_the_fit_that_they_are_at(compared, bank_folder):
+    _, folder = compared
+    made = nested(bank_folder, folder / "out" / "fits")
+    held, free = sorted(made.study.folder.iterdir())[:2]
+    seen_at_release = []
+
+    def release():
+        seen_at_release.extend([held.is_file(), free.is_file()])
+        lock.release()
+
+    held.unlink()
+    free.unlink()
+    with FileLock(f"{held}.lock", thread_local=False) as lock:
+        timer = Timer(8, release)
+        timer.start()
+        made.run(read_plan(folder / "plan.yaml").cases)
+        timer.join()
+    assert seen_at_release == [False, True]
+    assert held.is_file()
+    assert not list(made.study.folder.glob("*.lock"))
+
+
+def test_the_command_takes_a_plan_by_place(tmp_path):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
+    with pytest.raises(ValueError, match="is no feature bank"):
+        COMMANDS["compare"]([f"{tmp_path}/plan.yaml", "--bank", f"{tmp_path}/none", "--output", f"{tmp_path}/out"])
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -217,6 +248,9 @@ def test_an_interrupted_comparison_goes_on(compared, bank_folder):
         ({"attempts": [{"name": "x"}, {"name": "x"}]}, "a name of its own, got 'x' again"),
         ({"attempts": [{"name": "x", "baseline": "forest"}]}, "one of logistic regression"),
         ({"attempts": [{"name": "x", "compared_with": "y"}]}, "an earlier attempt, got 'y'"),
+        ({"attempts": [{"name": "x", "head": {"depth": 3}}]}, "`head` of 'x' must hold fields of FitArguments"),
+        ({"attempts": [{"name": "x", "training": {"rho": 3}}]}, "`training` of 'x' must hold fields of RobustTrain"),
+        ({"recipe": {"rho": 3}}, "`training` of 'probe' must hold fields of RobustTrainingArguments, got also rho"),
         ({"kinds": {"snapshots": ["s99"]}}, "snapshots must hold real sources of the bank, got .'s99'."),
     ],
 )
