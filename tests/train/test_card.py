@@ -187,6 +187,24 @@ def test_another_backbone_is_called_by_its_familys_name(evaluation, config):
     assert "CLIP (" not in text
 
 
+def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluation, config):
+    config |= {"image_layers": None, "image_tokens": None, "head_components": None}
+    evaluation["targets"] = {"fpr": 0.03, "fnr": 0.1, "source_fpr": None}
+    evaluation["made_by"]["arguments"]["head_members"] = 1
+    plain = model_card(evaluation, config, None)
+    config |= {"image_layers": [2, 3], "image_tokens": ["class", "patch_mean"], "head_components": 7}
+    evaluation["targets"]["source_fpr"] = 0.06
+    evaluation["made_by"]["arguments"]["head_members"] = 5
+    told = model_card(evaluation, config, None)
+    for sentence in (
+        "the class and patch_mean tokens behind the blocks 2, 3 of the image tower, each as 7 whitened principal",
+        "It is 5 fits by other seeds, joined",
+        "with at most 6.0 % of any one real source of 30 or more pictures, and 10.0 %",
+    ):
+        assert sentence in told
+        assert sentence not in plain
+
+
 def test_a_local_backbone_is_not_named(evaluation, config):
     config["backbone_name"] = "/home/somebody/clip"
     text = model_card(evaluation, config, None)
