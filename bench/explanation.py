@@ -90,12 +90,13 @@ def feature_ablation(detector: Detector, pixel_values: Tensor, block: int) -> Te
     return parts[0, 1:, 0]
 
 
+# None starts behind block 6, the first that the default's head reads.
 METHODS: dict[str, Callable[[Detector, Tensor], Tensor]] = {
-    "IntegratedGradients, block 6, 2 steps": lambda d, x: integrated_gradients(d, x, 6, 2),
-    "IntegratedGradients, block 8, 3 steps (chosen)": lambda d, x: integrated_gradients(d, x, 8, 3),
-    "IntegratedGradients, block 10, 6 steps": lambda d, x: integrated_gradients(d, x, 10, 6),
+    "IntegratedGradients, block 6, 2 steps (chosen)": lambda d, x: integrated_gradients(d, x, 6, 2),
+    "IntegratedGradients, block 6, 4 steps": lambda d, x: integrated_gradients(d, x, 6, 4),
+    "IntegratedGradients, block 3, 1 step": lambda d, x: integrated_gradients(d, x, 3, 1),
     "InputXGradient, block 6": lambda d, x: input_x_gradient(d, x, 6),
-    "LayerGradCam, block 10": lambda d, x: grad_cam(d, x, 10),
+    "LayerGradCam, block 6": lambda d, x: grad_cam(d, x, 6),
     "FeatureAblation, block 6 (reference)": lambda d, x: feature_ablation(d, x, 6),
 }
 

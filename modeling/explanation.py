@@ -23,9 +23,8 @@ from .configuration_robust_clip import CLIP_TOWERS
 from .detector import Detector
 from .image_processing_robust_clip import central_square
 
-# How far into the tower the tokens are taken, and the points on the way from the baseline: see bench/explanation.py.
+# How far into the tower the tokens are taken, unless the head reads earlier ones: see bench/explanation.py.
 DEPTH = 2 / 3
-STEPS = 3
 # Blue and orange (vermilion) of Okabe & Ito's palette: told apart with every kind of colour vision.
 REAL_COLOUR = (0, 114, 178)
 GENERATED_COLOUR = (213, 94, 0)
@@ -79,18 +78,19 @@ def explain(detector: Detector, picture: Image.Image, caption: str | None = None
     if strongest > 0:
         regions = regions / strongest
     block = first_block(detector.model)
-    method = f"integrated gradients, {STEPS} steps, from block {block}, against the picture's average patch"
+    steps = affordable_steps(detector.model)
+    method = f"integrated gradients, {steps} steps, from block {block}, against the picture's average patch"
     left, top, right, bottom = central_square(*picture.size, detector.processor.size)
     return Explanation(regions, (round(left), round(top), round(right), round(bottom)), method)
 
 
 def attribute_regions(
-    detector: Detector, picture: Image.Image, caption: str | None = None, *, steps: int = STEPS
+    detector: Detector, picture: Image.Image, caption: str | None = None, *, steps: int | None = None
 ) -> Tensor:
     """Each region's part, (rows, columns), of the difference between the picture's score and the baseline's.
 
-    The parts add up to that difference with many steps only. Three rank the regions well (see the bench), and
-    say nothing about amounts.
+    The parts add up to that difference with many steps only. Two or three (the default: `affordable_steps`) rank the
+    regions well (see the bench), and say nothing about amounts.
     """
     model = detector.model
     text_embeds = detector.embed_caption(caption)
@@ -99,7 +99,7 @@ def attribute_regions(
     with torch.inference_mode(False), torch.enable_grad():
         tokens = tokens_before(model, pixel_values, block)
         parts = IntegratedGradients(score_from(model, block, text_embeds)).attribute(
-            tokens, baselines=average_patches(tokens), n_steps=steps, method="gausslegendre"
+            tokens, baselines=average_patches(tokens), n_steps=steps or affordable_steps(model), method="gausslegendre"
         )
     side = model.config.vision_config.image_size // model.config.vision_config.patch_size
     return parts[0, 1:].sum(dim=-1).reshape(side, side)
@@ -109,6 +109,15 @@ def first_block(model: RobustClipForImageClassification) -> int:
     """Number of the first block that is run again: not after a layer that the head reads."""
     depth = int(DEPTH * model.config.vision_config.num_hidden_layers)
     return min([depth, *(model.config.image_layers or [])])
+
+
+def affordable_steps(model: RobustClipForImageClassification) -> int:
+    """Points on the way from the baseline: so many that the blocks behind `first_block` cost one pass of the tower.
+
+    From two thirds of the tower on these are 3, from half of it 2.
+    """
+    blocks = model.config.vision_config.num_hidden_layers
+    return round(blocks / (blocks - first_block(model)))
 
 
 @torch.no_grad()

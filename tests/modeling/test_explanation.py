@@ -11,6 +11,7 @@ from PIL import Image, ImageFilter
 
 from modeling.explanation import (
     Explanation,
+    affordable_steps,
     attribute_regions,
     average_patches,
     draw,
@@ -23,6 +24,7 @@ from modeling.image_processing_robust_clip import RobustClipImageProcessor, cent
 from modeling.images import open_image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+from tests.conftest import VISION
 
 
 def noise_picture(width=60, height=40, seed=0):
@@ -86,6 +88,15 @@ def test_the_parts_are_those_of_the_model_that_scores(tiny_detector):
         for block in range(model.config.vision_config.num_hidden_layers + 1):
             tokens = tokens_before(model, pixel_values, block)
             torch.testing.assert_close(score_from(model, block, text_embeds)(tokens), expected)
+
+
+@pytest.mark.parametrize(("layers", "block", "steps"), [(None, 8, 3), ([10], 8, 3), ([6, 12], 6, 2), ([1], 1, 1)])
+def test_the_later_blocks_are_run_as_often_as_one_pass_of_the_tower_costs(layers, block, steps):
+    from modeling import RobustClipConfig, RobustClipForImageClassification
+
+    config = RobustClipConfig(vision_config=VISION | {"num_hidden_layers": 12}, image_layers=layers)
+    model = RobustClipForImageClassification(config)
+    assert (first_block(model), affordable_steps(model)) == (block, steps)
 
 
 def test_with_many_steps_the_parts_add_up_to_the_difference_from_the_baseline(tiny_detector):

@@ -103,7 +103,9 @@ def test_only_the_hidden_blocks_are_trained_and_draw_the_classes_apart(tiny_conf
 
 def test_the_ordinary_fit_goes_on_from_there(tiny_config, tmp_path):
     model, dataset = head_model(tiny_config), embeddings(rows=32, text=False)
-    bank = FeatureBank(pd.DataFrame({"label": dataset.labels, "source": "s"}), dataset.tensors["image_embeds"], None, {})
+    bank = FeatureBank(
+        pd.DataFrame({"label": dataset.labels, "source": "s"}), dataset.tensors["image_embeds"], None, {}
+    )
     results = []
     for epochs in (0, 2, 2):
         fit_head(model, bank, np.arange(32), arguments(tmp_path, contrastive_epochs=epochs, max_steps=3))
