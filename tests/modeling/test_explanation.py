@@ -22,9 +22,9 @@ from modeling.explanation import (
 )
 from modeling.image_processing_robust_clip import RobustClipImageProcessor, central_square
 from modeling.images import open_image
+from tests.conftest import VISION
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-from tests.conftest import VISION
 
 
 def noise_picture(width=60, height=40, seed=0):
