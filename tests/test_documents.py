@@ -44,10 +44,7 @@ LEFT_OUT = {
         "README.md",
         "make demo    # installs into .venv, fetches the weights (78 MB, once), opens http://127.0.0.1:7860",
     ),
-    (
-        "README.md",
-        'python -m train features --data "dev/*.parquet" --views 3 --probe_per_source 8 --seed 0 --output bank',
-    ),
+    ("README.md", 'python -m train features --data "dev/*.parquet" \\'),
     ("docs/api.md", 'pip install "gradio[mcp]==6.31.0"'),
     ("docs/compatibility.md", "pip install --no-deps --target floor transformers==5.23.0"),
     ("docs/data.md", "git clone https://github.com/BIDS/BSDS500"),

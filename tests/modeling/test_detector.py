@@ -68,7 +68,7 @@ inputs = AutoImageProcessor.from_pretrained(folder, **options)(images=image, ret
 other = AutoProcessor.from_pretrained(folder, **options)(images=image, return_tensors="pt")
 assert torch.equal(inputs["pixel_values"], other["pixel_values"])
 with torch.inference_mode():
-    assert AutoModel.from_pretrained(folder, **options).eval()(**inputs).image_embeds.shape == (1, 512)
+    assert AutoModel.from_pretrained(folder, **options).eval()(**inputs).image_embeds.shape == (1, 512 + 7 * 768)
     logits = AutoModelForImageClassification.from_pretrained(folder, **options).eval()(**inputs).logits
 rows = pipeline("image-classification", model=folder, **options)(image)
 print(logits.softmax(-1)[0, 1].item(), {row["label"]: row["score"] for row in rows}["generated"])
