@@ -73,12 +73,12 @@ def explain(detector: Detector, picture: Image.Image, caption: str | None = None
     Raises:
         ValueError: a caption for a checkpoint that reads none.
     """
-    regions = attribute_regions(detector, picture, caption).float().numpy()
+    steps = affordable_steps(detector.model)
+    regions = attribute_regions(detector, picture, caption, steps=steps).float().numpy()
     strongest = np.abs(regions).max()
     if strongest > 0:
         regions = regions / strongest
     block = first_block(detector.model)
-    steps = affordable_steps(detector.model)
     method = f"integrated gradients, {steps} steps, from block {block}, against the picture's average patch"
     left, top, right, bottom = central_square(*picture.size, detector.processor.size)
     return Explanation(regions, (round(left), round(top), round(right), round(bottom)), method)

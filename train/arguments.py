@@ -161,5 +161,10 @@ class TargetArguments:
         names = ("target_fpr", "target_fnr", "target_source_fpr")
         return {name: getattr(self, name) for name in names}
 
+    @property
+    def told_targets(self) -> dict[str, Any]:
+        """The same as reports name them: fpr, fnr, source_fpr."""
+        return {name.removeprefix("target_"): value for name, value in self.targets.items()}
+
 
 __all__ = ["RobustTrainingArguments", "TargetArguments"]

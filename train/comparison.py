@@ -107,7 +107,7 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
             "folds": arguments.folds,
             "seeds": arguments.seeds,
             "merge_sources": arguments.merge_sources,
-            "targets": {name.removeprefix("target_"): value for name, value in arguments.targets.items()},
+            "targets": arguments.told_targets,
             "pictures": {name: int((nested.labels == label).sum()) for label, name in enumerate(CLASSES)},
             "kinds": {name: len(sources) for name, sources in plan.kinds.items()},
         },

@@ -149,7 +149,7 @@ def _measure(
     evaluation = {
         "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
-        "targets": {name.removeprefix("target_"): value for name, value in arguments.targets.items()},
+        "targets": arguments.told_targets,
         **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
         "text": measure_text(pictures, has_text(bank, clean), parts),
         "verdicts_by_other_sources": verdicts_by_other_sources(pictures, fold[clean], **arguments.targets),

@@ -122,8 +122,7 @@ def _fit_one(
             train_blocks(model, dataset, training)
         trainer = RobustTrainer(
             model=model,
-            # Trainer changes its arguments: one fit's must not reach the next.
-            args=copy.copy(training),
+            args=training,
             train_dataset=dataset,
             data_collator=collate_batch,  # type: ignore[arg-type]
         )

@@ -71,9 +71,13 @@ class RobustTrainer(Trainer):
         """Drop a last batch of one sample, which BatchNorm cannot take; shuffled, it is another one each epoch."""
         sampler = self._get_train_sampler()
         length = len(sampler) if isinstance(sampler, Sized) else 0
+        drop_last = self.args.dataloader_drop_last
         if length > self.args.train_batch_size and length % self.args.train_batch_size == 1:
             self.args.dataloader_drop_last = True
-        return super().get_train_dataloader()
+        try:
+            return super().get_train_dataloader()
+        finally:  # the arguments may serve other fits and evaluation
+            self.args.dataloader_drop_last = drop_last
 
     def compute_loss(
         self,

@@ -241,6 +241,13 @@ def test_a_last_batch_of_one_sample_is_left_out(tiny_model, tmp_path):
     assert run.state.global_step == 4
 
 
+def test_a_last_batch_that_training_drops_is_still_evaluated(tiny_model, tmp_path):
+    run = trainer(tiny_model, tmp_path, embeddings(rows=33), max_steps=2, per_device_eval_batch_size=32)
+    run.train()
+    assert run.predict(embeddings(rows=33)).predictions.shape[0] == 33
+    assert run.args.dataloader_drop_last is False
+
+
 def test_scores_after_fits_under_bfloat16_are_those_of_float32(tiny_model, tmp_path):
     from train.held_out import fit_head
 
