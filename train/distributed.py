@@ -3,6 +3,7 @@
 Started by torchrun or accelerate; with one process every function here returns its input.
 """
 
+import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
@@ -21,6 +22,12 @@ def start_processes() -> PartialState:
     # Without `cpu` accelerate starts no process group where there is no accelerator. The first process to finish waits
     # for the last, and all wait while the first downloads.
     return PartialState(cpu=not torch.accelerator.is_available(), timeout=timedelta(days=1))
+
+
+def cores_of_a_process() -> int:
+    """Torchrun and accelerate say how many processes share this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def world_size() -> int:
@@ -82,4 +89,4 @@ def average_gradients(gradients: Sequence[Tensor | None]) -> None:
         gradient.copy_(mean.view_as(gradient))
 
 
-__all__ = ["average_gradients", "first_decides", "gather_batch", "start_processes", "world_size"]
+__all__ = ["average_gradients", "cores_of_a_process", "first_decides", "gather_batch", "start_processes", "world_size"]

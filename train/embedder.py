@@ -7,9 +7,10 @@ those are trained on. View -1 is one of the standard deliveries, for measuring h
 import hashlib
 import heapq
 import json
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
@@ -24,10 +25,13 @@ from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
 from modeling.detector import tokenize_captions
 from modeling.images import ImageError, open_image, read_bytes
 
+from .distributed import cores_of_a_process
 from .file_facts import FACTS, file_facts
 
 STANDARD_VIEW = -1
 MOST_PROBED = 400
+# Batches at a time on a CPU; with more cores each gets several. A shard's 128 records keep so many busy.
+MOST_WORKERS = 8
 META_SCHEMA = pa.schema(
     [
         (name, pa.int64() if name in ("label", "view") else pa.string())
@@ -37,14 +41,32 @@ META_SCHEMA = pa.schema(
 )
 
 
+@dataclass
+class _Part:
+    """Some records: a row of each view, the views' pixels (1, 3, S, S) until they are embedded, what is not readable.
+
+    Embeddings are in batches (B, D).
+    """
+
+    rows: list[dict] = field(default_factory=list)
+    unreadable: list[dict] = field(default_factory=list)
+    pixel_values: list[torch.Tensor] = field(default_factory=list)
+    image_embeds: list[torch.Tensor] = field(default_factory=list)
+    text_embeds: list[torch.Tensor] = field(default_factory=list)
+
+
 class Embedder:
-    """Embeds records; the next batch is decoded in a thread while the backbone works.
+    """Embeds records, as many batches at a time as there are threads.
+
+    On a CPU a thread opens, delivers, prepares and embeds a batch of its own, each on its share of the cores: one that
+    decodes then holds up no other, as it would if all shared one product. On an accelerator the threads prepare
+    batches while it works.
 
     Args:
         model: the backbone, in evaluation mode.
         tokenizer: for the text tower; `None` without one.
         processor: prepares pictures.
-        batch_size: views a forward pass.
+        batch_size: views a forward pass, at most.
         views: views a record to train on.
         seed: of the deliveries.
         probed: identifiers of the records that are embedded under every standard delivery too.
@@ -69,22 +91,17 @@ class Embedder:
 
     def __call__(self, records: datasets.Dataset, progress: tqdm) -> pa.Table:
         """Embed a shard's records into a table with an `unreadable` list in its metadata."""
-        unreadable: list[dict] = []
         rows: list[dict] = []
+        unreadable: list[dict] = []
         image_embeds: list[torch.Tensor] = []
         text_embeds: list[torch.Tensor] = []
-        batches = self._batches(records, unreadable)
-        with ThreadPoolExecutor(max_workers=1) as thread, torch.inference_mode():
-            upcoming = thread.submit(next, batches, None)
-            while (batch := upcoming.result()) is not None:
-                upcoming = thread.submit(next, batches, None)
-                batch_rows, pixel_values, texts = batch
-                embeds = self.model(pixel_values=pixel_values.to(self.model.device)).image_embeds
-                image_embeds.append(embeds.float().cpu())
-                rows += batch_rows
-                if self.tokenizer is not None:
-                    text_embeds.append(self._embed_texts(texts))
-                progress.set_postfix_str(f"{len(rows)} views of this shard")
+        for part in self._parts(records):
+            self._embed(part)
+            rows += part.rows
+            unreadable += part.unreadable
+            image_embeds += part.image_embeds
+            text_embeds += part.text_embeds
+            progress.set_postfix_str(f"{len(rows)} views of this shard")
         columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
         table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.image_dim)})
         if self.tokenizer is not None:
@@ -93,28 +110,57 @@ class Embedder:
             )
         return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
 
-    def _batches(
-        self, records: datasets.Dataset, unreadable: list[dict]
-    ) -> Iterator[tuple[list[dict], torch.Tensor, list[str | None]]]:
-        """Yield (rows, pixel_values, texts), `batch_size` views at a time."""
-        rows: list[dict] = []
-        pixels: list[torch.Tensor] = []
-        texts: list[str | None] = []
+    def _parts(self, records: datasets.Dataset) -> Iterator[_Part]:
+        """Yield the records in parts of about a batch, in their order; on a CPU the parts are embedded."""
+        on_cpu, threads = self.model.device.type == "cpu", torch.get_num_threads()
+        workers = min(threads, MOST_WORKERS) if on_cpu else cores_of_a_process()
+        size = max(1, self.batch_size // (self.views + len(self.deliveries)))
+
+        def work(start: int) -> _Part:
+            part = self._open([records[row] for row in range(start, min(start + size, len(records)))])
+            if on_cpu:
+                self._embed(part)
+            return part
+
+        # In each of the pool's threads the number is that of its own products.
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),))
+        ahead: deque[Future[_Part]] = deque()
+        try:
+            for start in range(0, len(records), size):
+                ahead.append(pool.submit(work, start))
+                if len(ahead) > 2 * workers:  # so that memory stays bounded
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    def _open(self, records: list[dict]) -> _Part:
+        """Open, deliver and prepare some records."""
+        part = _Part()
         for record in records:
             try:
                 picture, facts = open_record(record)
             except ImageError as error:
-                unreadable.append({"record_id": record["record_id"], "error": str(error)})
+                part.unreadable.append({"record_id": record["record_id"], "error": str(error)})
                 continue
             for view, delivery, delivered in self._views(picture, record["record_id"]):
-                pixels.append(self.processor(images=delivered, return_tensors="pt")["pixel_values"])
-                rows.append({**record, **facts, "view": view, "delivery": delivery})
-                texts.append(record["text"])
-                if len(rows) == self.batch_size:
-                    yield rows, torch.cat(pixels), texts
-                    rows, pixels, texts = [], [], []
-        if rows:
-            yield rows, torch.cat(pixels), texts
+                part.pixel_values.append(self.processor(images=delivered, return_tensors="pt")["pixel_values"])
+                part.rows.append({**record, **facts, "view": view, "delivery": delivery})
+        return part
+
+    @torch.inference_mode()
+    def _embed(self, part: _Part) -> None:
+        """Embed a part's prepared views, `batch_size` at a time, and let the pixels go."""
+        texts = [row["text"] for row in part.rows]
+        for start in range(0, len(part.pixel_values), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            pixel_values = torch.cat(part.pixel_values[batch]).to(self.model.device)
+            part.image_embeds.append(self.model(pixel_values=pixel_values).image_embeds.float().cpu())
+            if self.tokenizer is not None:
+                part.text_embeds.append(self._embed_texts(texts[batch]))
+        part.pixel_values.clear()
 
     def _views(self, picture: Image.Image, record_id: str) -> Iterator[tuple[int, str, Image.Image]]:
         """Yield (view, delivery, picture); what is random depends on seed, record and view or delivery only."""

@@ -8,7 +8,6 @@ parts, so that a picture meets the same company in every run and its figures are
 
 import hashlib
 import logging
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from modeling.detector import Detector
 from modeling.images import MAX_BYTES, ImageError, open_image, read_bytes
 
-from .distributed import start_processes
+from .distributed import cores_of_a_process, start_processes
 from .feature_bank import processor_settings, weights_fingerprint
 from .files import claim_folder
 from .picture import Picture, without_query
@@ -130,7 +129,7 @@ class Scorer:
     def __init__(self, detector: Detector, shards: PictureShards, arguments: ScoreArguments) -> None:
         self.detector, self.shards = detector, shards
         self.batch_size, self.part_size = arguments.batch_size, arguments.part_size
-        self.decoders = arguments.decoders or _cores_of_a_process()
+        self.decoders = arguments.decoders or cores_of_a_process()
         # Enough that all decoders have work while a batch is in the model.
         self.ahead = 2 * self.batch_size + self.decoders
         self.made_by = {"model": detector.name, "model_version": detector.version}
@@ -254,12 +253,6 @@ def _read(content: bytes | str) -> bytes:
         with fsspec.open(content, "rb") as file:
             content = file.read(MAX_BYTES + 1)
     return read_bytes(content)
-
-
-def _cores_of_a_process() -> int:
-    """Torchrun and accelerate say how many processes share this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 __all__ = ["ScoreArguments", "Scorer", "score"]

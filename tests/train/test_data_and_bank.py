@@ -5,6 +5,7 @@ import json
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -15,6 +16,7 @@ from modeling.detector import Detector
 from tests.conftest import TEXT, VISION
 from train.checkpoint_evaluation import evaluate_checkpoint
 from train.data import DataArguments, load_records
+from train.embedder import open_record
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.fit import FitArguments, fit
 from train.trainer import score_embeddings
@@ -39,6 +41,41 @@ def test_a_bank_holds_every_view_of_every_readable_picture(bank, backbone):
     image = Image.open(io.BytesIO(picture(3, 1)))
     expected = model(**RobustClipImageProcessor(size=32)(images=image, return_tensors="pt")).image_embeds[0]
     torch.testing.assert_close(bank.image_embeds[row], expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bank_is_the_same_whatever_the_number_of_threads(bank, parquet, backbone, tmp_path):
+    records = load_records(DataArguments(data=str(parquet)))
+    threads = torch.get_num_threads()
+    for number in (1, 3, 20):
+        torch.set_num_threads(number)
+        try:
+            other = build_feature_bank(
+                records, tmp_path / str(number), backbone=str(backbone), views=3, batch_size=7, shard_size=8
+            )
+            assert torch.get_num_threads() == number
+        finally:
+            torch.set_num_threads(threads)
+        pd.testing.assert_frame_equal(other.rows, bank.rows)
+        torch.testing.assert_close(other.image_embeds, bank.image_embeds, rtol=1e-4, atol=1e-5)
+
+
+def test_an_error_in_a_thread_ends_a_bank_that_then_goes_on(parquet, backbone, tmp_path, monkeypatch):
+    records = load_records(DataArguments(data=str(parquet)))
+    threads = torch.get_num_threads()
+
+    def fail_on_p17(record):
+        if record["record_id"] == "p17":
+            raise MemoryError
+        return open_record(record)
+
+    monkeypatch.setattr("train.embedder.open_record", fail_on_p17)
+    with pytest.raises(MemoryError):
+        build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
+    assert torch.get_num_threads() == threads
+    assert len(list((tmp_path / "new").glob("shard-*"))) == 2
+    monkeypatch.undo()
+    bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
+    assert bank.rows["record_id"].nunique() == 23
 
 
 def test_a_finished_bank_is_three_files_and_is_not_made_again(bank, parquet, backbone, tmp_path):
