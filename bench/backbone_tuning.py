@@ -49,7 +49,9 @@ FOLDS = 5
 CHUNK = 16  # pictures of one file of activations
 BATCH = 16
 EPOCHS = 3  # each sees every picture once, under one of its views
-INVERSE_PENALTY = 0.01  # of the logistic regression; train/held_out.py
+# Of the logistic regression. Ten times less regularised it is as good (AUC .913 both, 2026-11-25), and its loss on the
+# pictures it was fitted on is .02 instead of .09: nothing would be left to tune a tower by.
+INVERSE_PENALTY = 0.001
 LEARNING_RATE = {"probe": 1e-5, "LayerNorms": 1e-3, "LoRA": 5e-4}
 LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]}
 
@@ -87,9 +89,13 @@ class Tail(nn.Module):
         last = class_token(self.blocks[-1], tokens)
         return torch.cat([*found, last, self.projection(self.norm(last))], dim=1)
 
-    def forward(self, tokens: Tensor, before: Tensor) -> Tensor:
-        """Scores (B,)."""
-        return self.probe((self.features(tokens, before) - self.mean) / self.deviation).squeeze(1)
+    def forward(self, data: dict[str, Tensor], numbers: Tensor, views: Tensor | int) -> Tensor:
+        """Scores (B,) of pictures, each under one view; while no block is trained, from the features as they are."""
+        if any(parameter.requires_grad for parameter in self.blocks.parameters()):
+            features = self.features(data["tokens"][numbers, views].float(), data["before"][numbers, views])
+        else:
+            features = data["features"][numbers, views]
+        return self.probe((features - self.mean) / self.deviation).squeeze(1)
 
 
 def class_token(block: nn.Module, tokens: Tensor) -> Tensor:
@@ -262,7 +268,7 @@ def fit(
             loss_sum = 0.0
             for batch in outside[torch.randperm(len(outside))].split(BATCH):
                 view = torch.tensor(FITTED)[torch.randint(len(FITTED), (len(batch),))]
-                scores = tail(data["tokens"][batch, view].float(), data["before"][batch, view])
+                scores = tail(data, batch, view)
                 loss = nn.functional.binary_cross_entropy_with_logits(scores, labels[batch].float(), weights[batch])
                 optimizer.zero_grad()
                 loss.backward()
@@ -272,18 +278,12 @@ def fit(
             losses.append(loss_sum / len(outside))
             tqdm.write(f"{arm}, group {group}: loss {losses[-1]:.4f}, {time.perf_counter() - begin:.0f} s")
     with torch.inference_mode():
-        scores = torch.stack([score(tail, data, inside, view) for view in SCORED], dim=1)
+        scores = [torch.cat([tail(data, batch, view) for batch in inside.split(BATCH)]) for view in SCORED]
     return {
-        "scores": scores,
+        "scores": torch.stack(scores, dim=1),
         "losses": torch.tensor(losses),
         "seconds": torch.tensor(time.perf_counter() - begin),
     }
-
-
-def score(tail: Tail, data: dict[str, Tensor], numbers: Tensor, view: int) -> Tensor:
-    """Scores (n,) of these pictures under one view."""
-    tail.eval()
-    return torch.cat([tail(data["tokens"][n, view].float(), data["before"][n, view]) for n in numbers.split(BATCH)])
 
 
 def start_from_regression(tail: Tail, features: Tensor, labels: Tensor, weights: Tensor) -> None:
