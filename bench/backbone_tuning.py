@@ -13,6 +13,7 @@ import copy
 import hashlib
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -20,10 +21,10 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -35,11 +36,12 @@ from train.bootstrap import auc_difference, with_interval
 from train.data import DataArguments, load_records
 from train.embedder import open_record
 from train.feature_bank import load_backbone
-from train.files import claim_folder, replacing, write_json
+from train.files import claim_folder, write_json
 from train.folds import folds_of_sources
 from train.made_by import git_commit
 from train.markdown import number, share, table
 from train.metrics import roc_auc, source_weights, tpr_at_fpr
+from train.shared_work import share_work
 
 VIEWS = ("clean", "random", "hard")  # the first two are fitted on, the first and the last are scored
 FITTED, SCORED = (0, 1), (0, 2)
@@ -167,23 +169,18 @@ def main() -> None:
         claim_folder(settings := arguments.output / "settings.json", told := {"records_sha256": named})
         write_json(settings, told)
     tower = load_backbone(str(default_backbone()), LAYERS, ["class"])
-    chunks = range(-(-len(rows) // CHUNK))
+    paths = [arguments.output / f"activations-{chunk:04d}.safetensors" for chunk in range(-(-len(rows) // CHUNK))]
     share_work(
-        [
-            (arguments.output / f"activations-{chunk:04d}.safetensors", lambda c=chunk: embed(tower, records, rows, c))
-            for chunk in chunks
-        ]
+        {path: partial(embed, tower, records, rows, chunk) for chunk, path in enumerate(paths)}, "tower", "file"
     )
-    parts = [load_file(arguments.output / f"activations-{chunk:04d}.safetensors") for chunk in chunks]
+    parts = [load_file(path) for path in paths]
     data = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}  # (N, VIEWS, ...)
     del parts
-    fits = list(product(range(FOLDS), arguments.arms))
-    share_work(
-        [
-            (fit_path(arguments.output, arm, group), lambda a=arm, g=group: fit(tower, data, rows, fold, a, g))
-            for group, arm in fits
-        ]
-    )
+    fits = {
+        fit_path(arguments.output, arm, group): partial(fit, tower, data, rows, fold, arm, group)
+        for group, arm in product(range(FOLDS), arguments.arms)
+    }
+    share_work(fits, "fits", "fit")
     report(arguments, rows, fold)
 
 
@@ -204,25 +201,6 @@ def choose(records: datasets.Dataset, merge_sources: list[str], per_source: int)
     rows["hash"] = [hashlib.sha256(name.encode()).hexdigest() for name in rows["record_id"]]
     rows = rows.sort_values("hash").groupby(["source", "label"]).head(per_source).sort_values("row")
     return rows.reset_index(drop=True), rows["group"].to_numpy()
-
-
-def share_work(tasks: list[tuple[Path, Callable[[], dict[str, Tensor]]]]) -> None:
-    """Write every file that is not there; a file that another process is at is waited for."""
-    pending = [task for task in tasks if not task[0].is_file()]
-    with tqdm(total=len(pending), desc=tasks[0][0].stem) as progress:
-        while pending:
-            for path, make in list(pending):
-                try:
-                    with FileLock(f"{path}.lock", timeout=0):
-                        if not path.is_file():
-                            tensors = make()
-                            with replacing(path) as temporary:
-                                save_file(tensors, temporary)
-                except Timeout:
-                    continue
-                pending.remove((path, make))
-                progress.update()
-            time.sleep(0.2 if pending else 0)
 
 
 def embed(model: RobustClipModel, records: datasets.Dataset, rows: pd.DataFrame, chunk: int) -> dict[str, Tensor]:

@@ -114,7 +114,8 @@ class Embedder:
         """Yield the records in parts of about a batch, in their order; on a CPU the parts are embedded."""
         on_cpu, threads = self.model.device.type == "cpu", torch.get_num_threads()
         workers = min(threads, MOST_WORKERS) if on_cpu else cores_of_a_process()
-        size = max(1, self.batch_size // (self.views + len(self.deliveries)))
+        # Of few records each worker gets some.
+        size = max(1, min(self.batch_size // (self.views + len(self.deliveries)), -(-len(records) // workers)))
 
         def work(start: int) -> _Part:
             part = self._open([records[row] for row in range(start, min(start + size, len(records)))])

@@ -10,31 +10,30 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from modeling import RobustClipForImageClassification
 
 from .ablation_figures import HeldOut
 from .arguments import RobustTrainingArguments
 from .feature_bank import FeatureBank
-from .files import replacing
 from .fit import FitArguments, new_model
 from .folds import folds_of_sources
 from .held_out import BASELINES, baseline_scores, fit_components, fit_head
 from .landscape import measure_landscape
 from .losses import robust_loss
+from .shared_work import share_work
 from .trainer import score_embeddings
 
 # Generated pictures for each real one in training.
@@ -121,40 +120,18 @@ class Study:
         self.make((case, seed, (fold,)) for case, seeds in cases for seed in seeds for fold in folds)
 
     def make(self, fits: Iterable[tuple[Case, int, tuple[int, ...]]]) -> None:
-        """Make every fit (case, seed, groups left out) that is not there yet, with one progress bar."""
-        pending: dict[Path, tuple[Case, int, tuple[int, ...]]] = {}
+        """Make every fit (case, seed, groups left out) that is not there yet."""
+        tasks: dict[Path, Callable[[], dict[str, Tensor]]] = {}
         for case, seed, left_out in fits:
-            path = self._path(case, seed, left_out)
-            if not path.is_file():
-                pending.setdefault(path, (case, seed, left_out))
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with tqdm(total=len(pending), desc="fits", unit="fit") as progress:
-            while pending:
-                number = len(pending)
-                for path, fit in list(pending.items()):
-                    if self._made(path, fit):
-                        del pending[path]
-                        progress.update()
-                if len(pending) == number:  # other processes are at all of them
-                    time.sleep(1)
+            tasks.setdefault(self._path(case, seed, left_out), partial(self._fit, case, seed, left_out))
+        share_work(tasks, "fits", "fit")
 
-    def _made(self, path: Path, fit: tuple[Case, int, tuple[int, ...]]) -> bool:
-        """Make a fit, unless it is there or another process is at it: whether it is there now."""
-        if path.is_file():
-            return True
-        try:
-            with FileLock(f"{path}.lock", timeout=0):
-                if not path.is_file():
-                    case, _, _ = fit
-                    begin = time.perf_counter()
-                    tensors = self._fit_baseline(*fit) if case.baseline else self._fit_head(*fit)
-                    tensors["seconds"] = torch.tensor(time.perf_counter() - begin)
-                    with replacing(path) as temporary:
-                        save_file(tensors, temporary)
-        except Timeout:
-            return False
-        Path(f"{path}.lock").unlink(missing_ok=True)
-        return True
+    def _fit(self, case: Case, seed: int, left_out: tuple[int, ...]) -> dict[str, Tensor]:
+        """Held-out scores and how long they took."""
+        begin = time.perf_counter()
+        fit = self._fit_baseline if case.baseline else self._fit_head
+        tensors = fit(case, seed, left_out)
+        return tensors | {"seconds": torch.tensor(time.perf_counter() - begin)}
 
     def scores(self, case: Case, seeds: Sequence[int]) -> NDArray:
         """(N, S) scores of the held-out pictures as they are, in the order of `rows`; a column a seed."""
