@@ -38,8 +38,10 @@ def main() -> None:
     bank = FeatureBank.load(arguments.bank)
     join_sources(bank, arguments.merge_sources)
     bank = bank.select((bank.rows["view"] == 0).to_numpy())
-    embeds, sources = bank.image_embeds.numpy(), bank.rows["source"].to_numpy()
     unusual, probabilities = embed_unusual(arguments.drawings)
+    sources = bank.rows["source"].to_numpy()
+    # As in the product: of the embedding alone, not of what else the head reads.
+    embeds = bank.image_embeds.numpy()[:, : next(iter(unusual.values())).shape[1]]
     mean, whitener = fit_gaussian(embeds)
     distances = {
         "Mahalanobis": (
@@ -80,7 +82,9 @@ def embed_unusual(drawings: Path | None) -> tuple[dict[str, np.ndarray], dict[st
         with torch.inference_mode():
             for data in files:
                 outputs.append(detector.model(**detector.processor(images=[open_image(data)], return_tensors="pt")))
-        embeds[kind] = torch.cat([output.image_embeds for output in outputs]).numpy()
+        embeds[kind] = torch.cat([output.image_embeds for output in outputs])[
+            :, : detector.model.config.embedding_dim
+        ].numpy()
         probabilities[kind] = torch.cat([output.logits.softmax(-1)[:, 1] for output in outputs]).numpy()
     return embeds, probabilities
 
