@@ -21,7 +21,6 @@ import datasets
 import numpy as np
 import pandas as pd
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
@@ -38,6 +37,7 @@ from train.embedder import open_record
 from train.feature_bank import load_backbone
 from train.files import claim_folder, write_json
 from train.folds import folds_of_sources
+from train.held_out import join_sources
 from train.made_by import git_commit
 from train.markdown import number, share, table
 from train.metrics import roc_auc, source_weights, tpr_at_fpr
@@ -47,6 +47,7 @@ VIEWS = ("clean", "random", "hard")  # the first two are fitted on, the first an
 FITTED, SCORED = (0, 1), (0, 2)
 FROZEN_BLOCKS = 8
 LAYERS = (6, 7, 8, 9, 10, 11, 12)  # whose class tokens the shipped head reads, beside the embedding
+FROZEN_LAYERS = sum(layer <= FROZEN_BLOCKS for layer in LAYERS)
 FOLDS = 5
 CHUNK = 16  # pictures of one file of activations
 BATCH = 16
@@ -72,19 +73,21 @@ class Tail(nn.Module):
         self.blocks = copy.deepcopy(vision.encoder.layers[FROZEN_BLOCKS:])
         self.norm = copy.deepcopy(vision.post_layernorm)
         self.projection = copy.deepcopy(tower.visual_projection)
-        width = vision.config.hidden_size * len(LAYERS) + vision.config.projection_dim
+        hidden = vision.config.hidden_size
+        self.frozen_width = hidden * FROZEN_LAYERS
+        width = hidden * len(LAYERS) + vision.config.projection_dim
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("deviation", torch.ones(width))
         self.probe = nn.Linear(width, 1)
 
-    def features(self, tokens: Tensor, before: Tensor) -> Tensor:
+    def features(self, tokens: Tensor, frozen: Tensor) -> Tensor:
         """What the probe reads, (B, D).
 
         Args:
             tokens: (B, T, H) behind the frozen blocks.
-            before: (B, L, H) class tokens of those of LAYERS that are frozen.
+            frozen: (B, D) the frozen tower's features, of which those of the frozen blocks are taken.
         """
-        found = list(before.unbind(1))
+        found = [frozen[:, : self.frozen_width]]
         for block in self.blocks[:-1]:
             tokens = block(tokens, None)
             found.append(tokens[:, 0])
@@ -93,10 +96,9 @@ class Tail(nn.Module):
 
     def forward(self, data: dict[str, Tensor], numbers: Tensor, views: Tensor | int) -> Tensor:
         """Scores (B,) of pictures, each under one view; while no block is trained, from the features as they are."""
+        features = data["features"][numbers, views]
         if any(parameter.requires_grad for parameter in self.blocks.parameters()):
-            features = self.features(data["tokens"][numbers, views].float(), data["before"][numbers, views])
-        else:
-            features = data["features"][numbers, views]
+            features = self.features(data["tokens"][numbers, views].float(), features)
         return self.probe((features - self.mean) / self.deviation).squeeze(1)
 
 
@@ -165,9 +167,7 @@ def main() -> None:
     rows, fold = choose(records, arguments.merge_sources, arguments.per_source)
     arguments.output.mkdir(parents=True, exist_ok=True)
     named = hashlib.sha256("\n".join(rows["record_id"] + rows["source"]).encode()).hexdigest()
-    with FileLock(arguments.output / "settings.lock"):
-        claim_folder(settings := arguments.output / "settings.json", told := {"records_sha256": named})
-        write_json(settings, told)
+    claim_folder(arguments.output / "settings.json", {"records_sha256": named})
     tower = load_backbone(str(default_backbone()), LAYERS, ["class"])
     paths = [arguments.output / f"activations-{chunk:04d}.safetensors" for chunk in range(-(-len(rows) // CHUNK))]
     share_work(
@@ -190,11 +190,7 @@ def choose(records: datasets.Dataset, merge_sources: list[str], per_source: int)
     The groups are those of all pictures; of each source and class the first by the hash of their names are taken.
     """
     rows = records.select_columns(["record_id", "label", "source"]).to_pandas().reset_index(names="row")
-    for entry in merge_sources:
-        part, _, whole = entry.partition("=")
-        if not {part, whole} <= set(rows["source"]):
-            raise ValueError(f"`merge_sources` must be NAME=OTHER, both sources of the data, got {entry!r}.")
-        rows["source"] = rows["source"].replace(part, whole)
+    join_sources(rows, merge_sources)
     rows["group"] = -1
     for group, (_, inside) in enumerate(folds_of_sources(rows["label"].to_numpy(), rows["source"].to_numpy(), FOLDS)):
         rows.loc[inside, "group"] = group
@@ -206,7 +202,7 @@ def choose(records: datasets.Dataset, merge_sources: list[str], per_source: int)
 def embed(model: RobustClipModel, records: datasets.Dataset, rows: pd.DataFrame, chunk: int) -> dict[str, Tensor]:
     """What is computed once of a chunk's pictures: tokens behind the frozen blocks (N, VIEWS, T, H), and features."""
     processor = load_processor(default_backbone())
-    found: dict[str, list[Tensor]] = {"tokens": [], "before": [], "features": []}
+    found: dict[str, list[Tensor]] = {"tokens": [], "features": []}
     for row in rows["row"][chunk * CHUNK : (chunk + 1) * CHUNK]:
         picture, _ = open_record(records[int(row)])
         rng = np.random.default_rng([int(row)])
@@ -216,7 +212,6 @@ def embed(model: RobustClipModel, records: datasets.Dataset, rows: pd.DataFrame,
             output = model.vision_tower(pixel_values=pixels, output_hidden_states=True)
         classes = torch.stack([output.hidden_states[layer][:, 0] for layer in LAYERS], dim=1)
         found["tokens"].append(output.hidden_states[FROZEN_BLOCKS].half())  # at most 90, of 65,504
-        found["before"].append(classes[:, : LAYERS.index(FROZEN_BLOCKS) + 1])
         found["features"].append(torch.cat([classes.flatten(1), output.image_embeds], dim=1))
     return {name: torch.stack(values) for name, values in found.items()}
 
@@ -297,20 +292,19 @@ def report(arguments: argparse.Namespace, rows: pd.DataFrame, fold: NDArray) -> 
         losses[arm] = [of_fit["losses"].tolist() for of_fit in found]
         seconds[arm] = float(np.mean([of_fit["seconds"].item() for of_fit in found]))
     weights = source_weights(rows["label"], rows["source"])
+    first, _ = scores[arguments.arms[0]].T
     figures, lines = {}, []
     for arm, of_arm in scores.items():
         clean, hard = of_arm.T
-        first = scores[arguments.arms[0]]
+        pair = np.stack([clean, first], axis=1)
         figures[arm] = {
             "auc": with_interval(rows, roc_auc, scores=clean),
             "auc_sources_alike": with_interval(rows, roc_auc, weights, scores=clean),
             "auc_sources_alike_hard": with_interval(rows, roc_auc, weights, scores=hard),
             "tpr_at_1_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.01),
             "tpr_at_5_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.05),
-            "difference": with_interval(rows, auc_difference, scores=np.stack([clean, first[:, 0]], 1)),
-            "difference_sources_alike": with_interval(
-                rows, auc_difference, weights, scores=np.stack([clean, first[:, 0]], 1)
-            ),
+            "difference": with_interval(rows, auc_difference, scores=pair),
+            "difference_sources_alike": with_interval(rows, auc_difference, weights, scores=pair),
             "losses": losses[arm],
             "seconds_per_fit": seconds[arm],
         }

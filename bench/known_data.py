@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--merge_sources", nargs="*", default=[])
     arguments = parser.parse_args()
     bank = FeatureBank.load(arguments.bank)
-    join_sources(bank, arguments.merge_sources)
+    join_sources(bank.rows, arguments.merge_sources)
     bank = bank.select((bank.rows["view"] == 0).to_numpy())
     unusual, probabilities = embed_unusual(arguments.drawings)
     sources = bank.rows["source"].to_numpy()

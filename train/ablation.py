@@ -70,7 +70,7 @@ def ablate(arguments: AblationArguments, training: RobustTrainingArguments) -> d
         raise ValueError(f"`seeds` must be at least one number, each once, got {arguments.seeds}.")
     bank = FeatureBank.load(arguments.bank)
     bank = bank.select((bank.rows["view"] >= 0).to_numpy())  # without what only measures robustness
-    join_sources(bank, arguments.merge_sources)
+    join_sources(bank.rows, arguments.merge_sources)
     study = Study(bank, Path(arguments.output) / "fits", training, arguments.folds)
     plan = _Plan(study, arguments.seeds)
     plan.run()

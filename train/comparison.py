@@ -175,7 +175,7 @@ def read_plan(path: Path) -> Plan:
 def _load_bank(folder: str, merge_sources: list[str]) -> FeatureBank:
     """A bank without the standard deliveries that no figure is of."""
     bank = FeatureBank.load(folder)
-    join_sources(bank, merge_sources)
+    join_sources(bank.rows, merge_sources)
     kept = (bank.rows["view"] != STANDARD_VIEW) | bank.rows["delivery"].isin(DELIVERIES)
     return bank.select(kept.to_numpy())
 

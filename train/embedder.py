@@ -96,7 +96,7 @@ class Embedder:
         image_embeds: list[torch.Tensor] = []
         text_embeds: list[torch.Tensor] = []
         for part in self._parts(records):
-            self._embed(part)
+            self._embed(part)  # on a CPU its thread has done so
             rows += part.rows
             unreadable += part.unreadable
             image_embeds += part.image_embeds

@@ -93,7 +93,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
             raise ValueError("`push_to_hub` needs `hub_model_id`, the owner/name to publish as.")
         check_target(training.hub_model_id, training.hub_token)
     bank = FeatureBank.load(arguments.bank)
-    join_sources(bank, arguments.merge_sources)
+    join_sources(bank.rows, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     if bank.text_embeds is not None and arguments.head_output is not None:

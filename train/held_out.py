@@ -158,14 +158,14 @@ def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, r
     return components
 
 
-def join_sources(bank: FeatureBank, merge_sources: list[str]) -> None:
-    """Rename sources in place, so that related ones are one source in folds, weights and intervals."""
-    names = set(bank.rows["source"])
+def join_sources(rows: pd.DataFrame, merge_sources: list[str]) -> None:
+    """Rename sources of these rows in place, so that related ones are one in folds, weights and intervals."""
+    names = set(rows["source"])
     for entry in merge_sources:
         part, _, whole = entry.partition("=")
         if not {part, whole} <= names:
             raise ValueError(f"`merge_sources` must be NAME=OTHER, both sources of the bank, got {entry!r}.")
-        bank.rows["source"] = bank.rows["source"].replace(part, whole)
+        rows["source"] = rows["source"].replace(part, whole)
 
 
 def split_by_source(bank: FeatureBank, folds: int) -> np.ndarray:

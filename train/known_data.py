@@ -42,7 +42,7 @@ def write_known_data(arguments: KnownDataArguments) -> KnownData:
     """
     folder = Path(arguments.output)
     bank = FeatureBank.load(arguments.bank)
-    join_sources(bank, arguments.merge_sources)
+    join_sources(bank.rows, arguments.merge_sources)
     fitted = json.loads((folder / "evaluation.json").read_text())["made_by"]
     if fitted["backbone_sha256"] != bank.info["backbone_sha256"]:
         raise ValueError(
