@@ -137,7 +137,7 @@ def evaluate_views(
 
 def write_evaluation(folder: str | os.PathLike, evaluation: dict) -> None:
     """Write evaluation.json into a folder: floats rounded to six digits after the point, no picture named."""
-    write_json(Path(folder) / "evaluation.json", _rounded(without_record_ids(evaluation)))
+    write_json(Path(folder) / "evaluation.json", rounded(without_record_ids(evaluation)))
 
 
 def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> dict:
@@ -205,14 +205,22 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
     return shares
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Floats rounded to six digits after the point, as in evaluation.json, however deep they lie."""
     if isinstance(value, float):
         return round(value, 6)
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value
 
 
-__all__ = ["compare_scores", "evaluate_scores", "evaluate_views", "verdicts_by_other_sources", "write_evaluation"]
+__all__ = [
+    "compare_scores",
+    "evaluate_scores",
+    "evaluate_views",
+    "rounded",
+    "verdicts_by_other_sources",
+    "write_evaluation",
+]

@@ -7,6 +7,7 @@ import pandas as pd
 
 from .bias_audit import audit_finding
 from .duplicates import without_record_ids
+from .evaluation import rounded
 from .files import staged, write_json, write_text
 from .markdown import cell, number, percent, share, table
 from .report_groups import groups_section, told_share
@@ -39,7 +40,8 @@ def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None
         _text,
         _reading,
     )
-    markdown = "\n\n".join(section(evaluation) for section in sections) + "\n"
+    told = rounded(evaluation)  # as evaluation.json has them, so that a card made from it rounds no figure otherwise
+    markdown = "\n\n".join(section(told) for section in sections) + "\n"
     with staged(folder) as staging:
         plots = {name: (staging / name).read_bytes() for name in write_plots(evaluation, pictures, staging)}
         texts = {"report.md": markdown, "report.html": html_page(markdown, plots), **csv_tables(evaluation, pictures)}

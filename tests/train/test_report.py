@@ -100,6 +100,18 @@ def test_generators_and_styles_have_a_table_of_their_other_figures(report):
     assert len(table_cells(markdown, "photoreal, real")) == 1
 
 
+def test_the_report_rounds_as_what_is_made_from_the_written_evaluation(tmp_path):
+    evaluation, pictures = evaluated(views())
+    share = {"value": 0.0125001787, "interval": [0.0045001787, 0.0245]}
+    evaluation |= {"tpr_at_1_percent_fpr": share}
+    write_evaluation(tmp_path, evaluation)
+    write_report(tmp_path, evaluation, pictures)
+    written = json.loads((tmp_path / "evaluation.json").read_text())["tpr_at_1_percent_fpr"]
+    assert percent(written) != percent(share)
+    [[_, told]] = table_cells((tmp_path / "report.md").read_text(), "oracle: generated pictures found at 1 %")
+    assert told == percent(written)
+
+
 def test_random_deliveries_have_a_section(tmp_path):
     rows = views()
     random = rows[rows["view"] == 0].assign(view=1, delivery="random", score=lambda table: table["score"] - 0.4)
