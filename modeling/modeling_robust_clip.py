@@ -9,7 +9,7 @@ be another one than CLIP's.
 
 import os
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +119,13 @@ class RobustClipHead(nn.Module):
         """The components are fitted once, not trained."""
         if self.components is not None:
             self.components.requires_grad_(False)
+
+    @property
+    def part_widths(self) -> list[int]:
+        """Widths of the parts of the image features as the first layer sees them."""
+        if self.components is None:
+            return self.image_parts
+        return [cast(nn.Linear, project).out_features for project in self.components]
 
     def features(self, image_embeds: Tensor, text_embeds: Tensor | None = None) -> Tensor:
         """What the first layer sees, (B, D): the image features or their components, then the text where there is."""

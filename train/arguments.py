@@ -76,6 +76,13 @@ class RobustTrainingArguments(TrainingArguments):
             "multiple of the root mean square of each part of a sample's features."
         },
     )
+    layer_weights: bool = field(
+        default=False,
+        metadata={
+            "help": "Whether a fit learns a weight for each part of the image features, the embedding and each token "
+            "(as RINE does, arXiv 2402.19091); RobustTrainer alone does not."
+        },
+    )
     contrastive_epochs: int = field(
         default=0,
         metadata={

@@ -37,9 +37,7 @@ def feature_noise(model: nn.Module, scale: float) -> Iterator[None]:
         yield
         return
     head = cast(RobustClipHead, model.head)
-    widths = head.image_parts
-    if head.components is not None:
-        widths = [cast(nn.Linear, project).out_features for project in head.components]
+    widths = head.part_widths
 
     def hook(layer: nn.Module, inputs: tuple[Tensor]) -> Tensor:
         (features,) = inputs

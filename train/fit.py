@@ -192,7 +192,7 @@ def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrai
     used += ("sam_adaptive", "sam_micro_batches", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16", "source_balance", "cvar_over", "label_smoothing_factor")
-    used += ("feature_noise", "contrastive_epochs")
+    used += ("feature_noise", "contrastive_epochs", "layer_weights")
     fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
     fit_used += ("head_components", "head_depth", "head_width", "head_dropout", "head_members")
     settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}

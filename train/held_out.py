@@ -32,6 +32,7 @@ from .distributed import first_decides, world_size
 from .embedding_dataset import EmbeddingDataset, collate_batch
 from .feature_bank import FeatureBank
 from .files import replacing
+from .layer_weights import layer_weights
 from .members import join_heads, narrowed
 from .metrics import source_weights
 from .projected import projected
@@ -53,6 +54,7 @@ _CODE = (
     "train/embedding_dataset.py",
     "train/feature_noise.py",
     "train/held_out.py",
+    "train/layer_weights.py",
     "train/losses.py",
     "train/members.py",
     "train/metrics.py",
@@ -127,7 +129,8 @@ def _fit_one(
             data_collator=collate_batch,  # type: ignore[arg-type]
         )
         trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
-        trainer.train()
+        with layer_weights(model, training.layer_weights):
+            trainer.train()
     # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 

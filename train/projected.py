@@ -3,11 +3,10 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from modeling import RobustClipForImageClassification
 
@@ -34,7 +33,7 @@ def projected(model: RobustClipForImageClassification, image_embeds: Tensor, row
     if components is None:
         yield image_embeds
         return
-    projected_widths = [cast(nn.Linear, project).out_features for project in components]
+    projected_widths = head.part_widths
     with tempfile.TemporaryFile() as file:
         stored = np.memmap(file, np.float32, "w+", shape=(len(image_embeds), sum(projected_widths)))
         with torch.inference_mode():
