@@ -16,6 +16,7 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -291,40 +292,51 @@ def report(arguments: argparse.Namespace, rows: pd.DataFrame, fold: NDArray) -> 
             scores[arm][fold == group] = of_fit["scores"].numpy()
         losses[arm] = [of_fit["losses"].tolist() for of_fit in found]
         seconds[arm] = float(np.mean([of_fit["seconds"].item() for of_fit in found]))
-    weights = source_weights(rows["label"], rows["source"])
     first, _ = scores[arguments.arms[0]].T
     figures, lines = {}, []
     for arm, of_arm in scores.items():
-        clean, hard = of_arm.T
-        pair = np.stack([clean, first], axis=1)
-        figures[arm] = {
-            "auc": with_interval(rows, roc_auc, scores=clean),
-            "auc_sources_alike": with_interval(rows, roc_auc, weights, scores=clean),
-            "auc_sources_alike_hard": with_interval(rows, roc_auc, weights, scores=hard),
-            "tpr_at_1_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.01),
-            "tpr_at_5_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.05),
-            "difference": with_interval(rows, auc_difference, scores=pair),
-            "difference_sources_alike": with_interval(rows, auc_difference, weights, scores=pair),
-            "losses": losses[arm],
-            "seconds_per_fit": seconds[arm],
-        }
-        told = figures[arm]
-        lines.append(
-            [
-                arm,
-                *(number(told[name]) for name in ("auc", "auc_sources_alike", "auc_sources_alike_hard")),
-                f"{share(told['tpr_at_1_percent_fpr'])} / {share(told['tpr_at_5_percent_fpr'])}",
-                *(number(told[name]) for name in ("difference", "difference_sources_alike")),
-                f"{seconds[arm]:.0f}",
-            ]
-        )
-    counts = rows["label"].value_counts()
-    print(
-        f"{counts[0]} real and {counts[1]} generated pictures of {rows['source'].nunique()} sources, {git_commit()}\n"
-    )
-    header = ["arm", "AUC", "sources alike", "sources alike, hard", "found at 1 % / 5 % (oracle)"]
-    print(table([*header, "AUC minus frozen", "sources alike minus frozen", "s a fit"], lines))
+        told = measure(rows, *of_arm.T, first)
+        figures[arm] = told | {"losses": losses[arm], "seconds_per_fit": seconds[arm]}
+        lines.append([arm, *cells(told), f"{seconds[arm]:.0f}"])
+    print(told_data(rows))
+    print(table(["arm", *HEADER, "AUC minus frozen", "sources alike minus frozen", "s a fit"], lines))
     write_json(arguments.output / "results.json", figures)
+
+
+HEADER = ("AUC", "sources alike", "sources alike, hard", "found at 1 % / 5 % (oracle)")
+
+
+def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray | None, first: NDArray) -> dict[str, Any]:
+    """Figures of scores (N,) of pictures as they are and after hard delivery, beside those of another way, paired."""
+    weights = source_weights(rows["label"], rows["source"])
+    pair = np.stack([clean, first], axis=1)
+    return {
+        "auc": with_interval(rows, roc_auc, scores=clean),
+        "auc_sources_alike": with_interval(rows, roc_auc, weights, scores=clean),
+        "auc_sources_alike_hard": None if hard is None else with_interval(rows, roc_auc, weights, scores=hard),
+        "tpr_at_1_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.01),
+        "tpr_at_5_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.05),
+        "difference": with_interval(rows, auc_difference, scores=pair),
+        "difference_sources_alike": with_interval(rows, auc_difference, weights, scores=pair),
+    }
+
+
+def cells(told: dict[str, Any]) -> list[str]:
+    """What `measure` found, for the columns of HEADER and the two differences."""
+    hard = told["auc_sources_alike_hard"]
+    return [
+        *(number(told[name]) for name in ("auc", "auc_sources_alike")),
+        "" if hard is None else number(hard),
+        f"{share(told['tpr_at_1_percent_fpr'])} / {share(told['tpr_at_5_percent_fpr'])}",
+        *(number(told[name]) for name in ("difference", "difference_sources_alike")),
+    ]
+
+
+def told_data(rows: pd.DataFrame) -> str:
+    """What was measured on, by which code."""
+    counts = rows["label"].value_counts()
+    sources = rows["source"].nunique()
+    return f"{counts[0]} real and {counts[1]} generated pictures of {sources} sources, {git_commit()}\n"
 
 
 if __name__ == "__main__":
