@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
+from serving import gigaflops
 
 from modeling.detector import Detector
 from modeling.images import open_image
@@ -75,14 +75,6 @@ def opening_rate(detector: Detector, folder: Path) -> float:
     return len(paths) / (time.perf_counter() - start)
 
 
-def operations(detector: Detector) -> float:
-    """Floating-point operations of one picture."""
-    size = detector.processor.size
-    with FlopCounterMode(display=False) as counter, torch.inference_mode():
-        detector.model(pixel_values=torch.zeros(1, 3, size, size))
-    return counter.get_total_flops()
-
-
 def project(arguments: argparse.Namespace, opening: float, flop: float) -> None:
     """Print the arithmetic for a GPU node and a billion pictures."""
     gpu = arguments.gpu_tflops * 1e12 * arguments.gpu_share / flop
@@ -134,7 +126,7 @@ def main() -> None:
     print(f"opening and preparing alone: {opening:.0f} pictures/s on one core")
     cost = hours * arguments.price
     print(f"a million pictures: {hours:,.0f} core-hours, {cost:.2f} at {arguments.price:g} a core-hour")
-    project(arguments, opening, operations(detector))
+    project(arguments, opening, 1e9 * gigaflops(detector))
 
 
 if __name__ == "__main__":
