@@ -56,7 +56,10 @@ class FitArguments(TargetArguments):
     )
     head_components: int | None = field(
         default=None,
-        metadata={"help": "Whitened principal components of each part of the image features; all as they are, else."},
+        metadata={
+            "help": "Whitened principal components of each part of the image features, at most half as many as there "
+            "are rows to fit on; all as they are, else."
+        },
     )
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
     head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
@@ -101,6 +104,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     if not arguments.folds and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
         logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)
     fold = split_by_source(bank, arguments.folds)
+    arguments = replace(arguments, head_components=_possible_components(bank, fold, arguments.head_components))
     model = new_model(bank, arguments)
     bank.check_made_by(model.backbone, load_processor(_backbone_folder(bank)))
     bank = bank.narrow(model.config)
@@ -159,6 +163,17 @@ def _measure(
         },
     }
     return evaluation, pictures, calibration
+
+
+def _possible_components(bank: FeatureBank, fold: np.ndarray, asked: int | None) -> int | None:
+    """As many components as asked for, or half the rows of the smallest fit: a first try may have a dozen pictures."""
+    if asked is None:
+        return None
+    rows = np.bincount(fold[(bank.rows["view"] >= 0).to_numpy()])
+    if (possible := int(rows.sum() - rows.max()) // 2) >= asked:
+        return asked
+    logger.warning("The smallest fit has %d rows: %d head_components instead of %d.", 2 * possible, possible, asked)
+    return possible
 
 
 def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:

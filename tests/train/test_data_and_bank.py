@@ -19,6 +19,7 @@ from train.data import DataArguments, load_records
 from train.embedder import open_record
 from train.feature_bank import FeatureBank, build_feature_bank
 from train.fit import FitArguments, fit
+from train.held_out import split_by_source
 from train.trainer import score_embeddings
 
 from .conftest import picture
@@ -172,6 +173,16 @@ def test_related_sources_are_held_out_together(bank, tmp_path):
         fit(FitArguments(bank=bank_folder, merge_sources=["s2=s0", "s4=s0"]), settings)
     with pytest.raises(ValueError, match="both sources of the bank, got 's9=s0'"):
         fit(FitArguments(bank=bank_folder, merge_sources=["s9=s0"]), settings)
+
+
+def test_few_rows_give_a_head_with_fewer_components(bank, tmp_path, caplog):
+    settings = arguments(tmp_path / "out", max_steps=3, per_device_train_batch_size=64)
+    asked = {"head_depth": 1, "head_components": 100, "folds": 2}
+    fit(FitArguments(bank=str(tmp_path / "bank"), **asked), settings)
+    held_out = np.bincount(split_by_source(bank, 2)[bank.rows["view"] >= 0])
+    possible = held_out.min() // 2  # half of what the larger of the two groups leaves
+    assert f"{possible} head_components instead of 100" in caplog.text
+    assert RobustClipForImageClassification.from_pretrained(tmp_path / "out").config.head_components == possible
 
 
 def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backbone, tmp_path):
