@@ -42,7 +42,9 @@ class CompareArguments(TargetArguments):
     """What to compare, on which data. The plan's recipe is that of the training arguments, which it may change."""
 
     plan: str = field(metadata={"help": "YAML file of attempts: see docs/default-checkpoint.md."})
-    bank: str = field(metadata={"help": "Feature bank made with `--deliveries web hard`."})
+    bank: str = field(
+        metadata={"help": "Feature bank made with `--deliveries web hard`, or `--probe_per_source` of some pictures."}
+    )
     output: str = field(metadata={"help": "Folder of the table; an interrupted comparison goes on where it stopped."})
     folds: int = field(default=5, metadata={"help": "Groups of sources, held out in turn; at least 3."})
     seeds: list[int] = field(
@@ -109,6 +111,7 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
             "merge_sources": arguments.merge_sources,
             "targets": arguments.told_targets,
             "pictures": {name: int((nested.labels == label).sum()) for label, name in enumerate(CLASSES)},
+            "delivered_pictures": len(nested.views[DELIVERIES[0]].rows),
             "kinds": {name: len(sources) for name, sources in plan.kinds.items()},
         },
         "attempts": {
@@ -182,11 +185,13 @@ def _load_bank(folder: str, merge_sources: list[str]) -> FeatureBank:
 
 def _check_bank(bank: FeatureBank, plan: Plan) -> None:
     clean = bank.rows[bank.rows["view"] == 0]
+    sources = set(zip(clean["source"], clean["label"], strict=True))
     for delivery in DELIVERIES:
-        if (missing := len(clean) - int((bank.rows["delivery"] == delivery).sum())) > 0:
+        delivered = bank.rows[bank.rows["delivery"] == delivery]
+        if missing := sources - set(zip(delivered["source"], delivered["label"], strict=True)):
             raise ValueError(
-                f"{missing} pictures of the bank were not embedded under {delivery}: make the bank with --deliveries "
-                f"{' '.join(DELIVERIES)}."
+                f"{len(missing)} of the bank's sources have no picture under {delivery}: make the bank with "
+                f"--deliveries {' '.join(DELIVERIES)}, or with --probe_per_source."
             )
     duplicates = find_duplicates(clean)
     if pairs := duplicates["pairs_of_two_sources"]:
@@ -205,6 +210,19 @@ def _told(case: Case) -> dict:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """Held-out pictures under a delivery.
+
+    Args:
+        rows: (n,) of the bank.
+        pictures: (n,) their places among the N pictures as they are.
+    """
+
+    rows: NDArray
+    pictures: NDArray
+
+
+@dataclass(frozen=True)
 class Answers:
     """What an attempt says of every held-out view: probability and verdict "generated", (V, S), a column a seed."""
 
@@ -216,7 +234,7 @@ class Nested:
     """The fits of a comparison and what follows from them.
 
     Args:
-        bank: clean pictures, random deliveries to fit on, and DELIVERIES of every picture.
+        bank: clean pictures, random deliveries to fit on, and DELIVERIES of every picture or of some of each source.
         folder: where fits are kept.
         training: the recipe.
         arguments: folds, seeds and targets.
@@ -228,13 +246,12 @@ class Nested:
         self.study = Study(bank, folder, training, arguments.folds)
         self.seeds, self.folds = arguments.seeds, range(arguments.folds)
         self.targets = arguments.targets
-        # Of every delivery the same pictures in the same order, beside their clean views.
-        rows = bank.rows.assign(number=np.arange(len(bank)))
-        clean = rows.iloc[self.study.clean]
-        self.views = {"clean": clean["number"].to_numpy()}
+        clean = bank.rows.iloc[self.study.clean]
+        place = pd.Series(np.arange(len(clean)), clean["record_id"])
+        self.views = {"clean": Shown(self.study.clean, place.to_numpy())}
         for name in DELIVERIES:
-            of_record = rows[rows["delivery"] == name].set_index("record_id")["number"]
-            self.views[name] = of_record.loc[clean["record_id"]].to_numpy()
+            rows = np.flatnonzero((bank.rows["view"] == STANDARD_VIEW) & (bank.rows["delivery"] == name))
+            self.views[name] = Shown(rows, place.loc[bank.rows["record_id"].iloc[rows]].to_numpy())
         self.labels, self.sources = clean["label"].to_numpy(), clean["source"].to_numpy()
         self.fold = self.study.fold[self.study.clean]
 
@@ -298,13 +315,11 @@ class Nested:
     def measure(self, answers: Answers, kinds: dict[str, list[str]]) -> dict:
         """All figures of an attempt: means over the seeds, with intervals by a bootstrap over sources."""
         figures: dict[str, Any] = {}
-        for delivery, rows in self.views.items():
-            figures[delivery] = self._ranking(answers.probability[rows]) | self._shares(answers.flagged[rows])
-        clean = self.views["clean"]
+        for delivery, shown in self.views.items():
+            figures[delivery] = self._ranking(answers, shown) | self._shares(answers, shown)
+        clean = self.views["clean"].rows
         real = self.labels == 0
-        figures["auc_loss"] = {
-            name: figures["clean"]["auc"]["value"] - figures[name]["auc"]["value"] for name in DELIVERIES
-        }
+        figures["auc_loss"] = {name: self._auc_loss(answers, self.views[name]) for name in DELIVERIES}
         weights = source_weights(self.labels, self.sources)
         figures["ece"] = float(
             np.mean([expected_calibration_error(self.labels, p, weights) for p in answers.probability[clean].T])
@@ -321,7 +336,7 @@ class Nested:
 
     def auc_difference(self, first: Answers, second: Answers) -> dict | None:
         """AUC of the first minus that of the second on the pictures as they are, paired by picture and seed."""
-        rows = self.views["clean"]
+        rows = self.views["clean"].rows
         pairs = np.stack([first.probability[rows], second.probability[rows]], axis=2)  # (N, S, 2)
         return with_interval(self.study.rows.rows, mean_over_seeds(auc_difference), scores=pairs)
 
@@ -351,17 +366,20 @@ class Nested:
         return scores
 
     def _inner_auc(self, scores: NDArray, fold: int) -> float:
-        outside = self.fold != fold
-        weights = source_weights(self.labels[outside], self.sources[outside])
-        found = [roc_auc(self.labels[outside], scores[rows[outside]], weights) for rows in self.views.values()]
+        found = []
+        for shown in self.views.values():
+            outside = self.fold[shown.pictures] != fold
+            pictures, rows = shown.pictures[outside], shown.rows[outside]
+            weights = source_weights(self.labels[pictures], self.sources[pictures])
+            found.append(roc_auc(self.labels[pictures], scores[rows], weights))
         return float(np.mean(found))
 
     def _calibration(self, case: Case, fold: int) -> Calibration:
         outside = self.fold != fold
-        scores = self._inner_scores(case, fold)[self.views["clean"][outside]]
+        scores = self._inner_scores(case, fold)[self.views["clean"].rows[outside]]
         return calibrate(self.labels[outside], scores, self.sources[outside], **self.targets)
 
-    def _ranking(self, probability: NDArray) -> dict:
+    def _ranking(self, answers: Answers, shown: Shown) -> dict:
         """AUC and the share found at 1 % and 5 % false alarms, at thresholds chosen on these very pictures."""
         names = ("auc", "auc_sources_weighted_equally", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr")
 
@@ -369,14 +387,25 @@ class Nested:
             equal = weights * equal_weights
             return np.mean([_four_figures(labels, column, weights, equal) for column in scores.T], axis=0)
 
-        equal_weights = source_weights(self.labels, self.sources)
-        return with_intervals(names, figures, self.study.rows.rows, probability)
+        equal_weights = source_weights(self.labels[shown.pictures], self.sources[shown.pictures])
+        rows = self.study.rows.rows.iloc[shown.pictures]
+        return with_intervals(names, figures, rows, answers.probability[shown.rows])
 
-    def _shares(self, flagged: NDArray) -> dict:
+    def _auc_loss(self, answers: Answers, shown: Shown) -> float:
+        """AUC of the pictures as they are minus that of the same pictures after a delivery."""
+        labels, clean = self.labels[shown.pictures], self.views["clean"].rows[shown.pictures]
+        before, after = (
+            np.mean([roc_auc(labels, column) for column in answers.probability[rows].T])
+            for rows in (clean, shown.rows)
+        )
+        return float(before - after)
+
+    def _shares(self, answers: Answers, shown: Shown) -> dict:
         """Share called generated of each class, at the thresholds that the inner scores gave."""
-        rows, shares = self.study.rows.rows, flagged.mean(axis=1)
+        rows, shares = self.study.rows.rows.iloc[shown.pictures], answers.flagged[shown.rows].mean(axis=1)
+        labels = self.labels[shown.pictures]
         return {
-            name: mean_with_interval(rows[self.labels == label], shares[self.labels == label])
+            name: mean_with_interval(rows[labels == label], shares[labels == label])
             for label, name in enumerate(("false_alarms", "found"))
         }
 

@@ -36,6 +36,10 @@ def comparison_table(results: dict) -> str:
     settings, made = results["settings"], results["made_by"]
     pictures, targets = settings["pictures"], settings["targets"]
     kinds = [name for row in list(results["rows"].values())[:1] for name in row["false_alarms_by_kind"]]
+    delivered = settings["delivered_pictures"]
+    told = (
+        "" if delivered == sum(pictures.values()) else f" Figures after `web` and `hard` are of {delivered:,} of them."
+    )
     chosen = ", ".join(f"{group}: {cell(name)}" for group, name in enumerate(results["chosen_inside"]))
     each = "" if targets["source_fpr"] is None else f", at most {share(targets['source_fpr'])} of any one real source"
     parts = [
@@ -44,7 +48,7 @@ def comparison_table(results: dict) -> str:
         f"sources held out in turn, seeds {', '.join(map(str, settings['seeds']))}: figures are means over seeds, "
         "intervals are 95 % by a bootstrap over sources. Calibration and thresholds of a group (aimed at "
         f"{share(targets['fpr'])} false alarms and {share(targets['fnr'])} of generated pictures called real, sources "
-        f"alike{each}) and the attempt in the last row come from fits that never saw the group. Bank "
+        f"alike{each}) and the attempt in the last row come from fits that never saw the group.{told} Bank "
         f"{made['bank']['fingerprint'][:12]}, code {(made['git_commit'] or 'unknown')[:12]}, {made['date']}.\n",
         table(_HEADER, (_line(name, row) for name, row in results["rows"].items())),
         f"\nChosen inside, by group: {chosen}.\n",

@@ -157,6 +157,36 @@ def test_what_is_chosen_inside_is_the_best_there_and_answers_its_group(compared,
     assert np.array_equal(together.probability[held_out], made.judge(cases["head"]).probability[held_out])
 
 
+def test_deliveries_of_some_pictures_of_each_source_are_enough(bank_folder, tmp_path):
+    """Whose figures are then of these pictures, and what is lost is lost against the same ones as they are."""
+    bank = FeatureBank.load(bank_folder)
+    rows = bank.rows
+    probed = set(rows[rows["view"] == 0].groupby(["source", "label"]).head(2)["record_id"])
+    kept = (rows["view"] >= 0) | (rows["record_id"].isin(probed) & (rows["delivery"] != "blur_1"))
+    bank = bank.select(kept.to_numpy())
+    order = np.random.default_rng(0).permutation(len(bank))  # delivered rows need not lie as the clean ones do
+    bank = FeatureBank(bank.rows.iloc[order].reset_index(drop=True), bank.image_embeds[order], None, bank.info)
+    settings = CompareArguments(plan="", bank="", output="", folds=3, seeds=[0])
+    made = Nested(bank, tmp_path / "fits", training(tmp_path), settings)
+    case = Case("x", baseline="logistic regression")
+    made.run({"x": case})
+    answers = made.judge(case)
+    figures = made.measure(answers, {})
+    rows = bank.rows.assign(probability=answers.probability[:, 0])
+    hard = rows[rows["delivery"] == "hard"].set_index("record_id")
+    clean = rows[rows["view"] == 0].set_index("record_id").loc[hard.index]
+    assert len(hard) == len(probed) < PICTURES
+    assert figures["hard"]["auc"]["value"] == pytest.approx(roc_auc_score(hard["label"], hard["probability"]))
+    lost = roc_auc_score(clean["label"], clean["probability"]) - figures["hard"]["auc"]["value"]
+    assert figures["auc_loss"]["hard"] == pytest.approx(lost)
+    inner = made._inner_scores(case, 1)
+    expected = []
+    for delivery in ("clean", "web", "hard"):
+        mask = (rows["delivery"] == delivery) & (rows["view"] <= 0) & (made.study.fold != 1)
+        expected.append(equal_auc(rows[mask], inner[mask]))
+    assert made._inner_auc(inner, 1) == pytest.approx(np.mean(expected))
+
+
 def equal_auc(rows, scores):
     """AUC in which every source of a class weighs the same, by scikit-learn."""
     counts = rows.groupby(["label", "source"])["source"].transform("size")
@@ -265,7 +295,7 @@ def test_a_bank_without_the_deliveries_or_with_copies_is_refused(bank_folder, tm
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
     write_bank(tmp_path / "bank", bank_folder.parent / "vision", text=False, deliveries=("web",))
     settings = CompareArguments(plan=str(tmp_path / "plan.yaml"), bank=str(tmp_path / "bank"), output=str(tmp_path))
-    with pytest.raises(ValueError, match=f"{PICTURES} pictures of the bank were not embedded under hard"):
+    with pytest.raises(ValueError, match="11 of the bank's sources have no picture under hard: make the bank"):
         compare(settings, training(tmp_path))
     with pytest.raises(ValueError, match="`folds` must be 3 or more, got 2"):
         compare(CompareArguments(plan="", bank="", output="", folds=2), training(tmp_path))
