@@ -185,12 +185,12 @@ def _load_bank(folder: str, merge_sources: list[str]) -> FeatureBank:
 
 def _check_bank(bank: FeatureBank, plan: Plan) -> None:
     clean = bank.rows[bank.rows["view"] == 0]
-    sources = set(zip(clean["source"], clean["label"], strict=True))
+    of_bank = set(zip(clean["source"], clean["label"], strict=True))
     for delivery in DELIVERIES:
         delivered = bank.rows[bank.rows["delivery"] == delivery]
-        if missing := sources - set(zip(delivered["source"], delivered["label"], strict=True)):
+        if bare := of_bank - set(zip(delivered["source"], delivered["label"], strict=True)):
             raise ValueError(
-                f"{len(missing)} of the bank's sources have no picture under {delivery}: make the bank with "
+                f"{len(bare)} of the bank's sources have no picture under {delivery}: make the bank with "
                 f"--deliveries {' '.join(DELIVERIES)}, or with --probe_per_source."
             )
     duplicates = find_duplicates(clean)
