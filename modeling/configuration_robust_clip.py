@@ -39,7 +39,7 @@ class RobustClipConfig(PreTrainedConfig):
         image_layers: blocks of the image tower, 1 the first, whose tokens the head sees beside the embedding (as RINE
             does, arXiv 2402.19091). `None` = the embedding alone, as in the paper.
         image_tokens: which tokens of these blocks, of `IMAGE_TOKENS`.
-        head_components: the head sees the embedding and each token as so many whitened principal components, fitted
+        head_components: the head sees the embedding and each token as so many principal components, fitted
             to the training data and then frozen, all scaled to one length. `None` = as they are, as in the paper.
         head_depth: number of blocks [Linear, BatchNorm, activation, Dropout] before the last Linear. Paper: 3.
         head_width: width of these blocks. `None` = the width of their input, as in the paper.

@@ -89,7 +89,7 @@ class RobustClipClassifierOutput(ModelOutput):
 class RobustClipHead(nn.Module):
     """`head_depth` x [Linear, BatchNorm, activation, Dropout], then Linear to one score.
 
-    With `head_components` each part of the image features is projected to its whitened principal components and scaled
+    With `head_components` each part of the image features is projected to its principal components and scaled
     to one length first; these projections are set by whoever fits the head, and frozen.
     """
 
@@ -408,7 +408,7 @@ def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrai
 
 
 def _unit_mean_square(values: Tensor) -> Tensor:
-    """Scale each row so that the mean of its squares is 1: as after whitening, but for every picture alike."""
+    """Scale each row so that the mean of its squares is 1, for every picture alike."""
     return nn.functional.normalize(values, dim=-1) * values.shape[-1] ** 0.5
 
 

@@ -57,7 +57,7 @@ class FitArguments(TargetArguments):
     head_components: int | None = field(
         default=None,
         metadata={
-            "help": "Whitened principal components of each part of the image features, at most half as many as there "
+            "help": "Principal components of each part of the image features, at most half as many as there "
             "are rows to fit on; all as they are, else."
         },
     )

@@ -136,8 +136,10 @@ def _fit_one(
 
 
 def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray) -> nn.ModuleList:
-    """Projections for the model's head to the whitened principal components of these rows' image features, frozen.
+    """Projections for the model's head to the principal components of these rows' image features, frozen.
 
+    Of each part all have one scale, a mean square of 1 on average, and so keep their shares of the variance. Whitened,
+    the many directions in which pictures hardly differ drown the few in which they do (docs/default-checkpoint.md).
     Of more than MOST_COMPONENT_ROWS rows every n-th is used.
 
     Raises:
@@ -152,9 +154,7 @@ def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, r
     parts = bank.image_embeds[torch.from_numpy(rows)].split(model.config.image_parts, dim=-1)
     for project, part in zip(projections, parts, strict=True):
         found = PCA(project.out_features, svd_solver="covariance_eigh").fit(part.double().numpy())
-        variance = found.explained_variance_
-        # A direction in which the rows hardly differ must not be blown up.
-        basis = found.components_ / np.sqrt(np.maximum(variance, 1e-6 * variance.max()))[:, None]
+        basis = found.components_ / np.sqrt(max(found.explained_variance_.mean(), np.finfo(np.float32).tiny))
         with torch.no_grad():
             project.weight.copy_(torch.from_numpy(basis))
             project.bias.copy_(torch.from_numpy(-basis @ found.mean_))

@@ -197,7 +197,7 @@ def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluatio
     evaluation["made_by"]["arguments"]["head_members"] = 5
     told = model_card(evaluation, config, None)
     for sentence in (
-        "the class and patch_mean tokens behind the blocks 2, 3 of the image tower, each as 7 whitened principal",
+        "the class and patch_mean tokens behind the blocks 2, 3 of the image tower, each as 7 principal",
         "It is 5 fits by other seeds, joined",
         "with at most 6.0 % of any one real source of 30 or more pictures, and 10.0 %",
     ):
