@@ -170,9 +170,10 @@ def _possible_components(bank: FeatureBank, fold: np.ndarray, asked: int | None)
     if asked is None:
         return None
     rows = np.bincount(fold[(bank.rows["view"] >= 0).to_numpy()])
-    if (possible := int(rows.sum() - rows.max()) // 2) >= asked:
+    fewest = int(rows.sum() - rows.max())
+    if (possible := fewest // 2) >= asked:
         return asked
-    logger.warning("The smallest fit has %d rows: %d head_components instead of %d.", 2 * possible, possible, asked)
+    logger.warning("The smallest fit has %d rows: %d head_components instead of %d.", fewest, possible, asked)
     return possible
 
 
