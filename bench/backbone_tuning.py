@@ -1,22 +1,27 @@
-"""Whether tuning the tower's last blocks helps on sources never seen: LayerNorms alone, and LoRA, against it frozen.
+"""Whether another input or a tuned tower helps on sources never seen, beside the frozen tower as it is.
 
     python bench/backbone_tuning.py 'dev/*.parquet' --output FOLDER [--merge_sources NAME=OTHER ...] [--arms ARM ...]
 
-Five groups of sources are held out in turn, as in `python -m train compare`. In each group all arms start from one
-logistic regression on the frozen tower's features (a fine-tuning that starts from a random head distorts features,
-arXiv 2202.10054) and differ in what is trained then. The blocks that stay frozen are computed once a picture. Several
-processes that are given the same output share the work; an interrupted run goes on where it stopped.
+Five groups of sources are held out in turn, as in `python -m train compare`, on all pictures. Every arm starts from
+one logistic regression on the frozen tower's class tokens of blocks 6 to 12 and its embedding (a fine-tuning that
+starts from a random head distorts features, arXiv 2202.10054); arms differ in what the tower is shown and in what of
+it is trained then. Half of the tuning is told too: parameters half way between the frozen and the tuned tower
+(WiSE-FT, arXiv 2109.01903). Made for an accelerator, where an arm takes half a minute; an interrupted run goes on
+where it stopped.
 """
 
 import argparse
 import copy
 import hashlib
+import math
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 from itertools import product
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -25,17 +30,16 @@ import torch
 from numpy.typing import NDArray
 from peft import LoraConfig, inject_adapter_in_model
 from safetensors.torch import load_file
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from tqdm import tqdm
+from transformers import CLIPVisionModelWithProjection
 
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
-from modeling.modeling_robust_clip import RobustClipModel
 from train.bootstrap import auc_difference, with_interval
 from train.data import DataArguments, load_records
+from train.distributed import cores_of_a_process
 from train.embedder import open_record
-from train.feature_bank import load_backbone
 from train.files import claim_folder, write_json
 from train.folds import folds_of_sources
 from train.held_out import join_sources
@@ -44,237 +48,308 @@ from train.markdown import number, share, table
 from train.metrics import roc_auc, source_weights, tpr_at_fpr
 from train.shared_work import share_work
 
-VIEWS = ("clean", "random", "hard")  # the first two are fitted on, the first and the last are scored
-FITTED, SCORED = (0, 1), (0, 2)
-FROZEN_BLOCKS = 8
-LAYERS = (6, 7, 8, 9, 10, 11, 12)  # whose class tokens the shipped head reads, beside the embedding
-FROZEN_LAYERS = sum(layer <= FROZEN_BLOCKS for layer in LAYERS)
 FOLDS = 5
-CHUNK = 16  # pictures of one file of activations
-BATCH = 16
-EPOCHS = 3  # each sees every picture once, under one of its views
+LAYERS = (6, 7, 8, 9, 10, 11, 12)  # whose class tokens the shipped head reads, beside the embedding
+VIEWS = ("clean", "hard", "random 1", "random 2", "random 3")
+FITTED = [0, 2, 3, 4]
+SCORED = [0, 1]
 # Of the logistic regression. Ten times less regularised it is as good (AUC .913 both, 2026-11-25), and its loss on the
 # pictures it was fitted on is .02 instead of .09: nothing would be left to tune a tower by.
 INVERSE_PENALTY = 0.001
-LEARNING_RATE = {"probe": 1e-5, "LayerNorms": 1e-3, "LoRA": 5e-4}
-LORA = {"r": 8, "lora_alpha": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]}
+EPOCHS = 4  # each sees every picture once, under one of the fitted views, half of them mirrored
+BATCH = 128
+PROBE_RATE = 1e-5
+LORA = {"r": 8, "lora_alpha": 16, "lora_dropout": 0.1}
+LORA |= {"target_modules": ["q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"]}
 
 
-class Tail(nn.Module):
-    """The blocks that may be tuned, and a linear probe on standardised features.
+class Arm(NamedTuple):
+    """What the tower is shown, and what is trained of it."""
 
-    Args:
-        tower: a CLIP image tower.
-    """
-
-    def __init__(self, tower: nn.Module) -> None:
-        """Copy what is behind the frozen blocks."""
-        super().__init__()
-        vision = tower.vision_model
-        self.blocks = copy.deepcopy(vision.encoder.layers[FROZEN_BLOCKS:])
-        self.norm = copy.deepcopy(vision.post_layernorm)
-        self.projection = copy.deepcopy(tower.visual_projection)
-        hidden = vision.config.hidden_size
-        self.frozen_width = hidden * FROZEN_LAYERS
-        width = hidden * len(LAYERS) + vision.config.projection_dim
-        self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("deviation", torch.ones(width))
-        self.probe = nn.Linear(width, 1)
-
-    def features(self, tokens: Tensor, frozen: Tensor) -> Tensor:
-        """What the probe reads, (B, D).
-
-        Args:
-            tokens: (B, T, H) behind the frozen blocks.
-            frozen: (B, D) the frozen tower's features, of which those of the frozen blocks are taken.
-        """
-        found = [frozen[:, : self.frozen_width]]
-        for block in self.blocks[:-1]:
-            tokens = block(tokens, None)
-            found.append(tokens[:, 0])
-        last = class_token(self.blocks[-1], tokens)
-        return torch.cat([*found, last, self.projection(self.norm(last))], dim=1)
-
-    def forward(self, data: dict[str, Tensor], numbers: Tensor, views: Tensor | int) -> Tensor:
-        """Scores (B,) of pictures, each under one view; while no block is trained, from the features as they are."""
-        features = data["features"][numbers, views]
-        if any(parameter.requires_grad for parameter in self.blocks.parameters()):
-            features = self.features(data["tokens"][numbers, views].float(), features)
-        return self.probe((features - self.mean) / self.deviation).squeeze(1)
+    size: int = 224  # pixels
+    fitted: list[int] = FITTED  # of VIEWS, by the regression
+    trained: str | None = None  # a part of the tower's parameters' names; "" = all, "lora_" adds LoRA first
+    learning_rate: float = 0.0
+    mirrored: bool = False  # the mean of a picture's and its mirror image's score
 
 
-def class_token(block: nn.Module, tokens: Tensor) -> Tensor:
-    """Class token (B, H) behind a CLIP block: in the last one nobody reads the other queries."""
-    attention, normed = block.self_attn, block.layer_norm1(tokens)
-    query, key, value = (
-        part.unflatten(-1, (-1, attention.head_dim)).transpose(1, 2)
-        for part in (attention.q_proj(normed[:, :1]), attention.k_proj(normed), attention.v_proj(normed))
-    )
-    mixed = nn.functional.scaled_dot_product_attention(query, key, value, scale=attention.scale)
-    token = tokens[:, :1] + attention.out_proj(mixed.transpose(1, 2).flatten(2))
-    return (token + block.mlp(block.layer_norm2(token))).squeeze(1)
-
-
-def train_nothing(tail: Tail) -> list[dict]:
-    """The logistic regression as it is."""
-    tail.requires_grad_(False)
-    return []
-
-
-def train_probe(tail: Tail) -> list[dict]:
-    """The probe alone, for as long as the others are trained."""
-    tail.requires_grad_(False)
-    tail.probe.requires_grad_(True)
-    return [{"params": list(tail.probe.parameters()), "lr": LEARNING_RATE["probe"]}]
-
-
-def train_norms(tail: Tail) -> list[dict]:
-    """The probe and every LayerNorm's scale and shift."""
-    groups = train_probe(tail)
-    norms = [p for module in tail.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()]
-    for parameter in norms:
-        parameter.requires_grad_(True)
-    return [*groups, {"params": norms, "lr": LEARNING_RATE["LayerNorms"]}]
-
-
-def train_lora(tail: Tail) -> list[dict]:
-    """The probe and low-rank changes of every product in the blocks (arXiv 2106.09685)."""
-    inject_adapter_in_model(LoraConfig(**LORA), tail)
-    groups = train_probe(tail)
-    added = [parameter for name, parameter in tail.named_parameters() if "lora_" in name]
-    for parameter in added:
-        parameter.requires_grad_(True)
-    return [*groups, {"params": added, "lr": LEARNING_RATE["LoRA"]}]
-
-
-ARMS: dict[str, Callable[[Tail], list[dict]]] = {
-    "frozen": train_nothing,
-    "frozen, probe trained on": train_probe,
-    "LoRA": train_lora,
-    "LayerNorms": train_norms,
+ARMS = {
+    "frozen": Arm(),
+    "frozen, fitted on pictures as they are": Arm(fitted=[0]),
+    "frozen, mirrored too": Arm(mirrored=True),
+    "frozen, 336 pixels": Arm(size=336),
+    "LayerNorms": Arm(trained="norm", learning_rate=1e-3),
+    "LoRA": Arm(trained="lora_", learning_rate=2e-4),
+    "all weights": Arm(trained="", learning_rate=1e-5),
+    "all weights, faster": Arm(trained="", learning_rate=3e-5),
+    "all weights, 336 pixels": Arm(size=336, trained="", learning_rate=1e-5),
 }
 
 
+class Detector(nn.Module):
+    """A tower and a linear probe on standardised features.
+
+    Args:
+        tower: a CLIP image tower.
+        features: (N, D) the frozen tower's, to start the probe from.
+        labels: (N,) of 0 and 1.
+        weights: (N,) of mean 1.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, tower: CLIPVisionModelWithProjection, features: Tensor, labels: Tensor, weights: Tensor
+    ) -> None:
+        """Copy the tower and fit the probe."""
+        super().__init__()
+        self.tower = copy.deepcopy(tower)
+        self.register_buffer("mean", features.mean(0))
+        self.register_buffer("deviation", features.std(0))
+        self.probe = regression((features - self.mean) / self.deviation, labels, weights)
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores (...) of features (..., D)."""
+        return self.probe((features - self.mean) / self.deviation).squeeze(-1)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Scores (B,) of prepared pictures (B, 3, S, S)."""
+        return self.scores(features_of(self.tower, pixel_values))
+
+
+def regression(features: Tensor, labels: Tensor, weights: Tensor) -> nn.Linear:
+    """Logistic regression on standardised features (N, D): the optimum of scikit-learn's objective, by L-BFGS."""
+    probe = nn.Linear(features.shape[1], 1, device=features.device)
+    nn.init.zeros_(probe.weight)
+    nn.init.zeros_(probe.bias)
+    optimizer = torch.optim.LBFGS(
+        probe.parameters(), max_iter=200, history_size=20, line_search_fn="strong_wolfe", tolerance_grad=1e-6
+    )
+
+    def loss() -> float:
+        optimizer.zero_grad()
+        scores = probe(features).squeeze(1)
+        value = (weights * nn.functional.binary_cross_entropy_with_logits(scores, labels, reduction="none")).mean()
+        value = value + probe.weight.square().sum() / (2 * INVERSE_PENALTY * len(features))
+        value.backward()
+        return value.item()
+
+    optimizer.step(loss)
+    return probe
+
+
+def features_of(tower: CLIPVisionModelWithProjection, pixel_values: Tensor) -> Tensor:
+    """Embedding and class tokens of LAYERS (B, D), float32."""
+    output = tower(pixel_values=pixel_values, output_hidden_states=True, interpolate_pos_encoding=True)
+    tokens = [output.hidden_states[layer][:, 0] for layer in LAYERS]
+    return torch.cat([output.image_embeds, *tokens], dim=1).float()
+
+
+class Prepared:
+    """Every view of every picture as 8-bit pixels, on the device.
+
+    Args:
+        records: from `load_records`.
+        folder: keeps the pixels.
+        processor: prepares pictures; its mean and deviation, (3,), are applied on the device.
+        device: where the tower is.
+    """
+
+    def __init__(self, records: datasets.Dataset, folder: Path, processor: Any, device: torch.device) -> None:
+        """Prepare what is not there."""
+        self.device, self.pixels = device, {}
+        self.mean, self.deviation = (
+            torch.tensor(values, device=device)[:, None, None] * 255
+            for values in (processor.image_mean, processor.image_std)
+        )
+        for size in sorted({arm.size for arm in ARMS.values()}):
+            path = folder / f"views-{size}.npy"
+            if not path.is_file():
+                partial_path = path.with_suffix(".partial")
+                shape = (len(records), len(VIEWS), 3, size, size)
+                np.lib.format.open_memmap(partial_path, "w+", dtype=np.uint8, shape=shape).flush()
+                work = (records, partial_path, size)
+                with get_context("fork").Pool(cores_of_a_process(), _WORK.extend, (work,)) as pool:
+                    list(tqdm(pool.imap_unordered(_prepare, range(len(records)), 8), f"{size} pixels", len(records)))
+                os.replace(partial_path, path)
+            self.pixels[size] = torch.from_numpy(np.load(path)).to(device)
+
+    def __call__(self, size: int, rows: Tensor, views: Tensor | int) -> Tensor:
+        """Prepared pictures (B, 3, S, S) of these rows (B,), each under one view."""
+        return (self.pixels[size][rows, views].float() - self.mean) / self.deviation
+
+
+_WORK: list[Any] = []  # of a process that prepares pictures: records, the file of pixels, the size
+
+
+def _prepare(row: int) -> None:
+    """Write a picture's views."""
+    torch.set_num_threads(1)
+    records, path, size = _WORK
+    processor = load_processor(default_backbone())
+    processor.size = size
+    picture, _ = open_record(records[row])
+    shown = [picture, STANDARD_DELIVERIES["hard"](picture, np.random.default_rng([row]))]
+    shown += [random_delivery(picture, np.random.default_rng([row, view]))[0] for view in range(2, len(VIEWS))]
+    values = torch.cat([processor(images=view, return_tensors="pt")["pixel_values"] for view in shown])
+    mean, deviation = (torch.tensor(of)[:, None, None] for of in (processor.image_mean, processor.image_std))
+    pixels = ((values * deviation + mean) * 255).round().clamp(0, 255)  # the 8-bit values that it started from
+    np.load(path, mmap_mode="r+")[row] = pixels.numpy().astype(np.uint8)
+
+
 def main() -> None:
-    """Embed, train, measure and print."""
+    """Prepare, train, measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--merge_sources", nargs="*", default=[])
-    parser.add_argument("--per_source", type=int, default=32, help="Pictures of each source and class, at most.")
     parser.add_argument("--arms", nargs="*", default=list(ARMS), choices=list(ARMS))
     arguments = parser.parse_args()
+    device = torch.accelerator.current_accelerator() or torch.device("cpu")
     records = load_records(DataArguments(data=arguments.data))
-    rows, fold = choose(records, arguments.merge_sources, arguments.per_source)
-    arguments.output.mkdir(parents=True, exist_ok=True)
-    named = hashlib.sha256("\n".join(rows["record_id"] + rows["source"]).encode()).hexdigest()
-    claim_folder(arguments.output / "settings.json", {"records_sha256": named})
-    tower = load_backbone(str(default_backbone()), LAYERS, ["class"])
-    paths = [arguments.output / f"activations-{chunk:04d}.safetensors" for chunk in range(-(-len(rows) // CHUNK))]
-    share_work(
-        {path: partial(embed, tower, records, rows, chunk) for chunk, path in enumerate(paths)}, "tower", "file"
-    )
-    parts = [load_file(path) for path in paths]
-    data = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}  # (N, VIEWS, ...)
-    del parts
-    fits = {
-        fit_path(arguments.output, arm, group): partial(fit, tower, data, rows, fold, arm, group)
-        for group, arm in product(range(FOLDS), arguments.arms)
-    }
-    share_work(fits, "fits", "fit")
-    report(arguments, rows, fold)
-
-
-def choose(records: datasets.Dataset, merge_sources: list[str], per_source: int) -> tuple[pd.DataFrame, NDArray]:
-    """The pictures (record_id, label, source and row in the data), and the group of each.
-
-    The groups are those of all pictures; of each source and class the first by the hash of their names are taken.
-    """
-    rows = records.select_columns(["record_id", "label", "source"]).to_pandas().reset_index(names="row")
-    join_sources(rows, merge_sources)
-    rows["group"] = -1
+    rows = records.select_columns(["record_id", "label", "source"]).to_pandas()
+    join_sources(rows, arguments.merge_sources)
+    fold = np.full(len(rows), -1)
     for group, (_, inside) in enumerate(folds_of_sources(rows["label"].to_numpy(), rows["source"].to_numpy(), FOLDS)):
-        rows.loc[inside, "group"] = group
-    rows["hash"] = [hashlib.sha256(name.encode()).hexdigest() for name in rows["record_id"]]
-    rows = rows.sort_values("hash").groupby(["source", "label"]).head(per_source).sort_values("row")
-    return rows.reset_index(drop=True), rows["group"].to_numpy()
+        fold[inside] = group
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    named = hashlib.sha256("\n".join([*rows["record_id"], *rows["source"]]).encode()).hexdigest()
+    claim_folder(arguments.output / "settings.json", {"records_sha256": named})
+    paths = {(arm, group): fit_path(arguments.output, arm, group) for arm in arguments.arms for group in range(FOLDS)}
+    if not all(path.is_file() for path in paths.values()):
+        backbone = default_backbone()
+        prepared = Prepared(records, arguments.output, load_processor(backbone), device)
+        tower = CLIPVisionModelWithProjection.from_pretrained(backbone).to(device).eval()
+        frozen = {size: embed(tower, prepared, size, len(rows)) for size in prepared.pixels}
+        share_work(
+            {
+                paths[arm, group]: partial(fit, tower, prepared, frozen, rows, fold, ARMS[arm], group)
+                for arm, group in product(arguments.arms, range(FOLDS))
+            },
+            "fits",
+            "fit",
+        )
+    report(arguments.output, rows, fold, arguments.arms)
 
 
-def embed(model: RobustClipModel, records: datasets.Dataset, rows: pd.DataFrame, chunk: int) -> dict[str, Tensor]:
-    """What is computed once of a chunk's pictures: tokens behind the frozen blocks (N, VIEWS, T, H), and features."""
-    processor = load_processor(default_backbone())
-    found: dict[str, list[Tensor]] = {"tokens": [], "features": []}
-    for row in rows["row"][chunk * CHUNK : (chunk + 1) * CHUNK]:
-        picture, _ = open_record(records[int(row)])
-        rng = np.random.default_rng([int(row)])
-        views = [picture, random_delivery(picture, rng)[0], STANDARD_DELIVERIES["hard"](picture, rng)]
-        pixels = torch.cat([processor(images=view, return_tensors="pt")["pixel_values"] for view in views])
-        with torch.inference_mode():
-            output = model.vision_tower(pixel_values=pixels, output_hidden_states=True)
-        classes = torch.stack([output.hidden_states[layer][:, 0] for layer in LAYERS], dim=1)
-        found["tokens"].append(output.hidden_states[FROZEN_BLOCKS].half())  # at most 90, of 65,504
-        found["features"].append(torch.cat([classes.flatten(1), output.image_embeds], dim=1))
-    return {name: torch.stack(values) for name, values in found.items()}
+@torch.inference_mode()
+def embed(
+    tower: CLIPVisionModelWithProjection,
+    prepared: Prepared,
+    size: int,
+    number_of_rows: int,
+    rows: Tensor | None = None,
+    views: list[int] | None = None,
+    mirrored: bool = False,
+) -> Tensor:
+    """Features (N, V, D) of these rows (all by default) under these views (all); 16-bit products on an accelerator."""
+    rows = torch.arange(number_of_rows, device=prepared.device) if rows is None else rows
+    found = []
+    with torch.autocast(prepared.device.type, torch.float16, enabled=prepared.device.type != "cpu"):
+        for view in range(len(VIEWS)) if views is None else views:
+            pixels = (prepared(size, batch, view) for batch in rows.split(2 * BATCH))
+            found.append(torch.cat([features_of(tower, batch.flip(-1) if mirrored else batch) for batch in pixels]))
+    return torch.stack(found, dim=1)
 
 
 def fit(
-    model: RobustClipModel, data: dict[str, Tensor], rows: pd.DataFrame, fold: NDArray, arm: str, group: int
+    tower: CLIPVisionModelWithProjection,
+    prepared: Prepared,
+    frozen: dict[int, Tensor],
+    rows: pd.DataFrame,
+    fold: NDArray,
+    arm: Arm,
+    group: int,
 ) -> dict[str, Tensor]:
-    """Train an arm on all groups but one: scores (n, SCORED) of that group, and the mean loss of every epoch."""
+    """Train an arm on all groups but one: scores (n, SCORED) of that group, also half way, and each epoch's loss."""
     torch.manual_seed(group)
-    begin = time.perf_counter()
-    outside, inside = (torch.from_numpy(np.flatnonzero(where)) for where in (fold != group, fold == group))
-    labels = torch.tensor(rows["label"].to_numpy())
-    # Between every picture and every source alike: a source of two pictures must not weigh as much as one of 32.
-    weights = torch.from_numpy(np.sqrt(source_weights(labels[outside], rows["source"].to_numpy()[outside.numpy()])))
-    weights = torch.zeros(len(rows)).index_copy(0, outside, (weights / weights.mean()).float())
-    tail = Tail(model.vision_tower)
-    start_from_regression(tail, data["features"][outside][:, FITTED], labels[outside], weights[outside])
-    groups = ARMS[arm](tail)
-    losses = []
-    if groups:
-        optimizer = torch.optim.AdamW(groups, weight_decay=0.01)
-        steps = EPOCHS * -(-len(outside) // BATCH)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, [group["lr"] for group in groups], total_steps=steps, pct_start=0.1
-        )
-        for _ in range(EPOCHS):
-            loss_sum = 0.0
-            for batch in outside[torch.randperm(len(outside))].split(BATCH):
-                view = torch.tensor(FITTED)[torch.randint(len(FITTED), (len(batch),))]
-                scores = tail(data, batch, view)
-                loss = nn.functional.binary_cross_entropy_with_logits(scores, labels[batch].float(), weights[batch])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                schedule.step()
-                loss_sum += loss.item() * len(batch)
-            losses.append(loss_sum / len(outside))
-            tqdm.write(f"{arm}, group {group}: loss {losses[-1]:.4f}, {time.perf_counter() - begin:.0f} s")
-    with torch.inference_mode():
-        scores = [torch.cat([tail(data, batch, view) for batch in inside.split(BATCH)]) for view in SCORED]
-    return {
-        "scores": torch.stack(scores, dim=1),
+    begin, device = time.perf_counter(), prepared.device
+    outside, inside = (torch.from_numpy(np.flatnonzero(where)).to(device) for where in (fold != group, fold == group))
+    labels = torch.tensor(rows["label"].to_numpy(), dtype=torch.float32, device=device)
+    # Between every picture and every source alike: a source of two pictures must not weigh as much as one of 300.
+    chosen = outside.cpu().numpy()
+    weights = np.sqrt(source_weights(rows["label"].to_numpy()[chosen], rows["source"].to_numpy()[chosen]))
+    weights = torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
+    weights = torch.zeros(len(rows), device=device).index_copy(0, outside, weights)
+    features, times = frozen[arm.size][outside][:, arm.fitted].flatten(0, 1), len(arm.fitted)
+    model = Detector(
+        tower, features, labels[outside].repeat_interleave(times), weights[outside].repeat_interleave(times)
+    )
+    losses: list[float] = []
+    if arm.trained is None:
+        found = frozen[arm.size][inside][:, SCORED]
+        scores = {"scores": model.scores(found)}
+        if arm.mirrored:
+            found = embed(model.tower, prepared, arm.size, len(rows), inside, SCORED, mirrored=True)
+            scores["scores"] = (scores["scores"] + model.scores(found)) / 2
+    else:
+        trained = list(train_part(model.tower, arm.trained, device))
+        before = [parameter.detach().clone() for parameter in trained]
+        losses = train(model, trained, prepared, outside, labels, weights, arm)
+        scores = {}
+        for name, part in (("scores", 1.0), ("scores_half_way", 0.5)):
+            with torch.no_grad():
+                for parameter, start in zip(trained, before, strict=True):
+                    parameter.copy_(start + part * (parameter - start))
+            scores[name] = model.scores(embed(model.tower, prepared, arm.size, len(rows), inside, SCORED))
+    return {name: values.detach().float().cpu() for name, values in scores.items()} | {
         "losses": torch.tensor(losses),
         "seconds": torch.tensor(time.perf_counter() - begin),
     }
 
 
-def start_from_regression(tail: Tail, features: Tensor, labels: Tensor, weights: Tensor) -> None:
-    """Set the probe to a logistic regression on the frozen tower's features (N, VIEWS, D)."""
-    views = features.shape[1]
-    flat = features.flatten(0, 1)
-    tail.mean.copy_(flat.mean(0))
-    tail.deviation.copy_(flat.std(0))
-    probe = LogisticRegression(C=INVERSE_PENALTY, max_iter=2000)
-    probe.fit(
-        ((flat - tail.mean) / tail.deviation).numpy(),
-        labels.repeat_interleave(views).numpy(),
-        sample_weight=weights.repeat_interleave(views).numpy(),
+def train_part(tower: CLIPVisionModelWithProjection, name: str, device: torch.device) -> Iterator[nn.Parameter]:
+    """Have the parameters trained whose name holds this, and no others."""
+    if name == "lora_":
+        inject_adapter_in_model(LoraConfig(**LORA), tower)
+        tower.to(device)
+    for of_parameter, parameter in tower.named_parameters():
+        parameter.requires_grad_(name in of_parameter)
+        if parameter.requires_grad:
+            yield parameter
+
+
+def train(
+    model: Detector,
+    trained: list[nn.Parameter],
+    prepared: Prepared,
+    rows: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    arm: Arm,
+) -> list[float]:
+    """Mean loss of every epoch."""
+    groups = [{"params": model.probe.parameters(), "lr": PROBE_RATE}, {"params": trained, "lr": arm.learning_rate}]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        [of["lr"] for of in groups],
+        total_steps=EPOCHS * math.ceil(len(rows) / BATCH),
+        pct_start=0.1,
     )
-    with torch.no_grad():
-        tail.probe.weight.copy_(torch.from_numpy(probe.coef_))
-        tail.probe.bias.copy_(torch.from_numpy(probe.intercept_))
+    device, fitted, losses = prepared.device, torch.tensor(FITTED, device=prepared.device), []
+    model.train()
+    for _ in range(EPOCHS):
+        loss_sum = torch.zeros((), device=device)
+        for batch in rows[torch.randperm(len(rows), device=device)].split(BATCH):
+            views = fitted[torch.randint(len(fitted), (len(batch),), device=device)]
+            pixels = prepared(arm.size, batch, views)
+            mirror = torch.rand(len(batch), 1, 1, 1, device=device) < 0.5
+            pixels = torch.where(mirror, pixels.flip(-1), pixels)
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
+                features = features_of(model.tower, pixels)
+            loss = nn.functional.binary_cross_entropy_with_logits(
+                model.scores(features), labels[batch], weights[batch]
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            loss_sum += loss.detach() * len(batch)
+        losses.append((loss_sum / len(rows)).item())
+    model.eval()
+    return losses
 
 
 def fit_path(output: Path, arm: str, group: int) -> Path:
@@ -282,38 +357,41 @@ def fit_path(output: Path, arm: str, group: int) -> Path:
     return output / f"fit-{arm.replace(', ', '-').replace(' ', '_')}-{group}.safetensors"
 
 
-def report(arguments: argparse.Namespace, rows: pd.DataFrame, fold: NDArray) -> None:
+def report(output: Path, rows: pd.DataFrame, fold: NDArray, arms: list[str]) -> None:
     """Print a table, each arm beside the frozen tower, paired by picture; write it with every loss to results.json."""
-    scores, losses, seconds = {}, {}, {}
-    for arm in arguments.arms:
-        found = [load_file(fit_path(arguments.output, arm, group)) for group in range(FOLDS)]
-        scores[arm] = np.full((len(rows), len(SCORED)), np.nan)
-        for group, of_fit in enumerate(found):
-            scores[arm][fold == group] = of_fit["scores"].numpy()
-        losses[arm] = [of_fit["losses"].tolist() for of_fit in found]
-        seconds[arm] = float(np.mean([of_fit["seconds"].item() for of_fit in found]))
-    first, _ = scores[arguments.arms[0]].T
-    figures, lines = {}, []
-    for arm, of_arm in scores.items():
-        told = measure(rows, *of_arm.T, first)
-        figures[arm] = told | {"losses": losses[arm], "seconds_per_fit": seconds[arm]}
-        lines.append([arm, *cells(told), f"{seconds[arm]:.0f}"])
+    figures: dict[str, Any] = {}
+    lines: list[list[str]] = []
+    first: NDArray | None = None
+    for arm in arms:
+        found = [load_file(fit_path(output, arm, group)) for group in range(FOLDS)]
+        for name in ("scores", "scores_half_way"):
+            if name not in found[0]:
+                continue
+            scores = np.full((len(rows), len(SCORED)), np.nan)
+            for group, of_fit in enumerate(found):
+                scores[fold == group] = of_fit[name].numpy()
+            first = scores[:, 0] if first is None else first
+            told = measure(rows, *scores.T, first)
+            label = arm if name == "scores" else f"{arm}, half way"
+            last = np.mean([of_fit["losses"][-1].item() for of_fit in found]) if len(found[0]["losses"]) else None
+            figures[label] = told | {"last_loss": last, "seconds": [of_fit["seconds"].item() for of_fit in found]}
+            lines.append([label, *cells(told), "" if last is None else f"{last:.3f}"])
     print(told_data(rows))
-    print(table(["arm", *HEADER, "AUC minus frozen", "sources alike minus frozen", "s a fit"], lines))
-    write_json(arguments.output / "results.json", figures)
+    print(table(["arm", *HEADER, f"AUC minus {arms[0]}", "sources alike", "loss"], lines))
+    write_json(output / "results.json", figures)
 
 
 HEADER = ("AUC", "sources alike", "sources alike, hard", "found at 1 % / 5 % (oracle)")
 
 
-def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray | None, first: NDArray) -> dict[str, Any]:
+def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray, first: NDArray) -> dict[str, Any]:
     """Figures of scores (N,) of pictures as they are and after hard delivery, beside those of another way, paired."""
     weights = source_weights(rows["label"], rows["source"])
     pair = np.stack([clean, first], axis=1)
     return {
         "auc": with_interval(rows, roc_auc, scores=clean),
         "auc_sources_alike": with_interval(rows, roc_auc, weights, scores=clean),
-        "auc_sources_alike_hard": None if hard is None else with_interval(rows, roc_auc, weights, scores=hard),
+        "auc_sources_alike_hard": with_interval(rows, roc_auc, weights, scores=hard),
         "tpr_at_1_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.01),
         "tpr_at_5_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.05),
         "difference": with_interval(rows, auc_difference, scores=pair),
@@ -323,10 +401,8 @@ def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray | None, first: NDA
 
 def cells(told: dict[str, Any]) -> list[str]:
     """What `measure` found, for the columns of HEADER and the two differences."""
-    hard = told["auc_sources_alike_hard"]
     return [
-        *(number(told[name]) for name in ("auc", "auc_sources_alike")),
-        "" if hard is None else number(hard),
+        *(number(told[name]) for name in ("auc", "auc_sources_alike", "auc_sources_alike_hard")),
         f"{share(told['tpr_at_1_percent_fpr'])} / {share(told['tpr_at_5_percent_fpr'])}",
         *(number(told[name]) for name in ("difference", "difference_sources_alike")),
     ]

@@ -1,44 +1,45 @@
 """What more data would be worth: fitted on a part of the sources, or on a part of every source's pictures.
 
-    python bench/more_data.py 'dev/*.parquet' --output FOLDER [--merge_sources NAME=OTHER ...]
+    python bench/more_data.py BANK [--merge_sources NAME=OTHER ...]
 
-A logistic regression on the pictures as they are and one random delivery of each, features, pictures and groups as in
-bench/tower_input.py, whose output folder may be given. Groups are held out as there; of the sources outside a group a
-random part is fitted on, of each class alike, or all of them with a part of the pictures of each. Means over draws,
-with the lowest and the highest.
+A logistic regression on the clean and random views of a feature bank; five groups of sources are held out in turn, as
+in `python -m train compare`. Of the sources outside a group a random part is fitted on, of each class alike, or all of
+them with a part of the pictures of each. Means over draws, with the lowest and the highest.
 """
 
+import argparse
 import math
 
 import numpy as np
 import pandas as pd
-from backbone_tuning import told_data
+import torch
+from backbone_tuning import FOLDS, regression, told_data
 from numpy.typing import NDArray
-from tower_input import ATTEMPTS, embedded, joined, parsed, scores
 from tqdm import tqdm
 
-from train.files import write_json
+from train.feature_bank import FeatureBank
+from train.folds import folds_of_sources
+from train.held_out import join_sources
 from train.markdown import table
 from train.metrics import roc_auc, source_weights
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 DRAWS = 5
-FITTED = "clean and one random delivery"
 
 
-def part_of_sources(rows: pd.DataFrame, share: float, rng: np.random.Generator) -> NDArray:
+def part_of_sources(pictures: pd.DataFrame, share: float, rng: np.random.Generator) -> NDArray:
     """All pictures (N,) of a random share of each class's sources."""
-    chosen = np.zeros(len(rows), dtype=bool)
-    for label, of_class in rows.groupby("label"):
+    chosen = np.zeros(len(pictures), dtype=bool)
+    for label, of_class in pictures.groupby("label"):
         names = rng.permutation(of_class["source"].unique())
         kept = names[: math.ceil(share * len(names))]
-        chosen |= ((rows["label"] == label) & rows["source"].isin(kept)).to_numpy()
+        chosen |= ((pictures["label"] == label) & pictures["source"].isin(kept)).to_numpy()
     return chosen
 
 
-def part_of_pictures(rows: pd.DataFrame, share: float, rng: np.random.Generator) -> NDArray:
+def part_of_pictures(pictures: pd.DataFrame, share: float, rng: np.random.Generator) -> NDArray:
     """A random share (N,) of every source's pictures, of each class."""
-    place = pd.Series(rng.random(len(rows)), rows.index).groupby([rows["source"], rows["label"]])
+    place = pd.Series(rng.random(len(pictures)), pictures.index).groupby([pictures["source"], pictures["label"]])
     return (place.rank() <= np.ceil(share * place.transform("size"))).to_numpy()
 
 
@@ -47,19 +48,27 @@ PARTS = {"sources": part_of_sources, "pictures of every source": part_of_picture
 
 def main() -> None:
     """Fit, measure and print."""
-    arguments = parsed(__doc__)
-    rows, fold, paths = embedded(arguments, ["clean", "random"])
-    features = {view: joined(files, "features") for view, files in paths.items()}
-    attempt = ATTEMPTS[FITTED]._replace(hard=[])
-    weights = source_weights(rows["label"], rows["source"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("bank")
+    parser.add_argument("--merge_sources", nargs="*", default=[])
+    arguments = parser.parse_args()
+    bank = FeatureBank.load(arguments.bank)
+    join_sources(bank.rows, arguments.merge_sources)
+    pictures = bank.rows[bank.rows["view"] == 0].reset_index(drop=True)
+    labels, sources = pictures["label"].to_numpy(), pictures["source"].to_numpy()
+    weights = source_weights(labels, sources)
+    groups = folds_of_sources(labels, sources, FOLDS)
     tasks = [(what, share, draw) for what in PARTS for share in SHARES for draw in range(DRAWS if share < 1 else 1)]
     found: dict[tuple[str, float], list[list[float]]] = {}
     for what, share, draw in tqdm(tasks, unit="draw"):
-        chosen = PARTS[what](rows, share, np.random.default_rng([draw, round(100 * share)]))
-        clean = scores(attempt, features, rows, fold, chosen)["clean"]
-        aucs = [roc_auc(rows["label"], clean), roc_auc(rows["label"], clean, weights)]
+        chosen = PARTS[what](pictures, share, np.random.default_rng([draw, round(100 * share)]))
+        scores = np.empty(len(pictures))
+        for outside, inside in groups:
+            fitted_on = pictures.iloc[outside[chosen[outside]]]
+            scores[inside] = scores_of(bank, fitted_on, pictures["record_id"].iloc[inside])
+        aucs = [roc_auc(labels, scores), roc_auc(labels, scores, weights)]
         found.setdefault((what, share), []).append([int(chosen.sum()), *aucs])
-    lines, figures = [], []
+    lines = []
     for (what, share), draws in found.items():
         values = np.array(draws)
         mean, low, high = values.mean(axis=0), values.min(axis=0), values.max(axis=0)
@@ -67,10 +76,25 @@ def main() -> None:
             [f"{100 * share:.0f} % of the {what}", f"{mean[0]:,.0f}"]
             + [f"{mean[column]:.3f} [{low[column]:.3f}, {high[column]:.3f}]" for column in (1, 2)]
         )
-        figures.append({"part": what, "share": share, "pictures_auc_and_sources_alike": draws})
-    print(told_data(rows))
+    print(told_data(pictures))
     print(table(["of the sources outside a group", "pictures", "AUC", "sources alike"], lines))
-    write_json(arguments.output / "more_data.json", {"figures": figures})
+
+
+def scores_of(bank: FeatureBank, fitted_on: pd.DataFrame, held_out: pd.Series) -> NDArray:
+    """Scores of held-out pictures (their record_id, in the bank's order) by a regression on others' views."""
+    rows = np.flatnonzero(bank.rows["record_id"].isin(fitted_on["record_id"]) & (bank.rows["view"] >= 0))
+    labels, sources = (bank.rows[name].to_numpy()[rows] for name in ("label", "source"))
+    weights = np.sqrt(source_weights(labels, sources))  # between every picture and every source alike
+    features = bank.image_embeds[torch.from_numpy(rows)]
+    mean, deviation = features.mean(0), features.std(0)
+    probe = regression(
+        (features - mean) / deviation,
+        torch.tensor(labels, dtype=torch.float32),
+        torch.tensor(weights / weights.mean(), dtype=torch.float32),
+    )
+    asked = np.flatnonzero(bank.rows["record_id"].isin(held_out) & (bank.rows["view"] == 0))
+    with torch.inference_mode():
+        return probe((bank.image_embeds[torch.from_numpy(asked)] - mean) / deviation).squeeze(1).double().numpy()
 
 
 if __name__ == "__main__":
