@@ -7,14 +7,13 @@ and, in the row "chosen inside", the attempt that is used for it. No source, rec
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -22,17 +21,16 @@ from .ablation_figures import mean_over_seeds
 from .arguments import RobustTrainingArguments, TargetArguments
 from .bootstrap import auc_difference, mean_with_interval, with_interval, with_intervals
 from .calibration import SOURCE_PICTURES, Calibration, calibrate
+from .comparison_plan import CHOSEN, Plan, read_plan
 from .comparison_report import write_report
 from .duplicates import find_duplicates
 from .embedder import STANDARD_VIEW
 from .feature_bank import FeatureBank
-from .fit import FitArguments
-from .held_out import BASELINES, join_sources
+from .held_out import join_sources
 from .made_by import made_by
 from .metrics import CLASSES, expected_calibration_error, ranking, roc_auc, source_weights
 from .study import Case, Study
 
-CHOSEN = "chosen inside"
 # The deliveries whose figures stand in the table, beside the pictures as they are.
 DELIVERIES = ("web", "hard")
 
@@ -51,23 +49,6 @@ class CompareArguments(TargetArguments):
         default_factory=lambda: [0, 1, 2, 3, 4],
         metadata={"help": "Seeds; inner fits have the first."},
     )
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a plan file says.
-
-    Args:
-        cases: the attempts, by name.
-        why: for each, what is tried and why.
-        baseline_of: for each, the name of the attempt that it is compared with, pair by pair.
-        kinds: kinds of real sources that get false-alarm rates of their own: name -> sources.
-    """
-
-    cases: dict[str, Case]
-    why: dict[str, str]
-    baseline_of: dict[str, str]
-    kinds: dict[str, list[str]]
 
 
 def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> dict:
@@ -128,51 +109,6 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
     }
     write_report(results, Path(arguments.output))
     return results
-
-
-def read_plan(path: Path) -> Plan:
-    """Read and check a plan: `kinds` (optional), `recipe` (optional) and a list `attempts`.
-
-    Raises:
-        ValueError: it is no such file; with the place and what was expected.
-    """
-    content = yaml.safe_load(path.read_text())
-    if not isinstance(content, dict) or not isinstance(content.get("attempts"), list) or not content["attempts"]:
-        raise ValueError(f"{path} must hold a list `attempts`, see docs/default-checkpoint.md.")
-    if unknown := sorted(set(content) - {"kinds", "recipe", "attempts"}):
-        raise ValueError(f"{path} must hold `kinds`, `recipe` and `attempts`, got also {', '.join(unknown)}.")
-    recipe = content.get("recipe") or {}
-    plan = Plan({}, {}, {}, content.get("kinds") or {})
-    told = {"name", "why", "bank", "head", "training", "views", "baseline", "compared_with"}
-    for number, entry in enumerate(content["attempts"], start=1):
-        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str) or set(entry) - told:
-            raise ValueError(f"Attempt {number} of {path} must have a name, and of {sorted(told)} no others.")
-        name, baseline = entry["name"], entry.get("baseline")
-        if name in plan.cases or name == CHOSEN:
-            raise ValueError(f"Attempt {number} of {path} must have a name of its own, got {name!r} again.")
-        if baseline is not None and baseline not in BASELINES:
-            raise ValueError(f"`baseline` of {name!r} must be one of {', '.join(BASELINES)}, got {baseline!r}.")
-        other = entry.get("compared_with")
-        if other is not None and other not in plan.cases:
-            raise ValueError(f"`compared_with` of {name!r} must be the name of an earlier attempt, got {other!r}.")
-        changes, head = recipe | (entry.get("training") or {}), entry.get("head") or {}
-        for part, given, known in (("training", changes, RobustTrainingArguments), ("head", head, FitArguments)):
-            if unknown := sorted(set(given) - {allowed.name for allowed in fields(known)}):
-                raise ValueError(
-                    f"`{part}` of {name!r} must hold fields of {known.__name__}, got also {', '.join(unknown)}."
-                )
-        plan.cases[name] = Case(
-            name,
-            changes=changes,
-            head=head,
-            inputs=entry.get("bank") or "bank",
-            views=entry.get("views") or 0,
-            baseline=baseline,
-        )
-        plan.why[name] = " ".join((entry.get("why") or "").split())
-        if other is not None:
-            plan.baseline_of[name] = other
-    return plan
 
 
 def _load_bank(folder: str, merge_sources: list[str]) -> FeatureBank:
@@ -415,4 +351,4 @@ def _four_figures(labels: NDArray, scores: NDArray, weights: NDArray, equal: NDA
     return [auc, roc_auc(labels, scores, equal), at_1_percent, at_5_percent]
 
 
-__all__ = ["CHOSEN", "CompareArguments", "compare", "read_plan"]
+__all__ = ["CompareArguments", "compare"]

@@ -16,7 +16,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from tests.conftest import VISION
 from train.__main__ import COMMANDS
 from train.calibration import calibrate
-from train.comparison import CHOSEN, CompareArguments, Nested, compare, read_plan
+from train.comparison import CompareArguments, Nested, compare
+from train.comparison_plan import CHOSEN, read_plan
 from train.embedder import STANDARD_VIEW
 from train.feature_bank import FeatureBank
 from train.fit import FitArguments, new_model
