@@ -75,7 +75,8 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
         nested.add_bank(folder, _load_bank(folder, arguments.merge_sources))
     nested.run(plan.cases)
     judged = {name: nested.judge(case) for name, case in plan.cases.items()}
-    chosen = nested.choose(plan.cases)
+    inner = {name: nested.inner_auc(case) for name, case in plan.cases.items()}
+    chosen = [max(inner, key=lambda name: inner[name][fold]) for fold in nested.folds]
     judged[CHOSEN] = nested.assemble(judged, chosen)
     rows = {}
     for name, answers in tqdm(judged.items(), desc="figures", unit="attempt"):
@@ -84,7 +85,7 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
             rows[name]["seconds_per_fit"] = nested.seconds(plan.cases[name])
         if other := plan.baseline_of.get(name):
             rows[name]["compared_with"] = other
-            rows[name]["auc_difference"] = nested.auc_difference(answers, judged[other])
+            rows[name] |= nested.differences(answers, judged[other])
     results = {
         "settings": {
             "folds": arguments.folds,
@@ -103,6 +104,7 @@ def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> d
             }
             for name, case in plan.cases.items()
         },
+        "inner_auc": inner,
         "chosen_inside": chosen,
         "rows": rows,
         "made_by": made_by(bank),
@@ -231,13 +233,9 @@ class Nested:
                 flagged[rows, column] = probability[rows, column] >= calibration.generated_threshold
         return Answers(probability, flagged)
 
-    def choose(self, cases: dict[str, Case]) -> list[str]:
-        """For each outer group the attempt with the best mean AUC of its inner scores, clean and delivered."""
-        best = []
-        for fold in self.folds:
-            found = {name: self._inner_auc(self._inner_scores(case, fold), fold) for name, case in cases.items()}
-            best.append(max(found, key=lambda name: found[name]))
-        return best
+    def inner_auc(self, case: Case) -> list[float]:
+        """For each outer group the mean AUC of its inner scores, clean and delivered: what is chosen by."""
+        return [self._inner_auc(self._inner_scores(case, fold), fold) for fold in self.folds]
 
     def assemble(self, judged: dict[str, Answers], chosen: list[str]) -> Answers:
         """The answers of the attempt that was chosen for each group."""
@@ -270,11 +268,15 @@ class Nested:
         }
         return figures
 
-    def auc_difference(self, first: Answers, second: Answers) -> dict | None:
+    def differences(self, first: Answers, second: Answers) -> dict:
         """AUC of the first minus that of the second on the pictures as they are, paired by picture and seed."""
         rows = self.views["clean"].rows
         pairs = np.stack([first.probability[rows], second.probability[rows]], axis=2)  # (N, S, 2)
-        return with_interval(self.study.rows.rows, mean_over_seeds(auc_difference), scores=pairs)
+        weights = source_weights(self.labels, self.sources)
+        return {
+            name: with_interval(self.study.rows.rows, mean_over_seeds(auc_difference), of_each, scores=pairs)
+            for name, of_each in (("auc_difference", None), ("auc_difference_sources_weighted_equally", weights))
+        }
 
     def seconds(self, case: Case) -> float:
         """Mean time of an outer fit and its scores."""

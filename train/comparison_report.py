@@ -20,6 +20,7 @@ _HEADER = (
     "found web / hard",
     "ECE",
     "AUC minus",
+    "sources alike minus",
     "s a fit",
 )
 
@@ -75,7 +76,7 @@ def comparison_table(results: dict) -> str:
 def _line(name: str, row: dict) -> list[str]:
     clean, web, hard = (row[delivery] for delivery in ("clean", "web", "hard"))
     worst = max(row["false_alarms_by_source"].values(), default=None)
-    difference = row.get("auc_difference")
+    difference, alike = (row.get(f"auc_difference{of}") for of in ("", "_sources_weighted_equally"))
     return [
         name,
         number(clean["auc"]),
@@ -89,6 +90,7 @@ def _line(name: str, row: dict) -> list[str]:
         f"{share(web['found']['value'])} / {share(hard['found']['value'])}",
         f"{row['ece']:.3f}",
         "" if difference is None else f"{row['compared_with']}: {number(difference)}",
+        "" if alike is None else number(alike),
         f"{row['seconds_per_fit']:.1f}" if "seconds_per_fit" in row else "",
     ]
 

@@ -128,9 +128,10 @@ def test_figures_are_those_of_the_answers(compared, bank_folder):
     snapshots = clean & rows["source"].isin(["s0", "s1"]) & (rows["label"] == 0)
     assert row["false_alarms_by_kind"]["snapshots"] == pytest.approx(answers.flagged[snapshots].mean())
     assert set(row["false_alarms_by_kind"]) == {"snapshots", "others"}
-    assert row["auc_difference"]["value"] == pytest.approx(
-        row["clean"]["auc"]["value"] - results["rows"]["probe"]["clean"]["auc"]["value"]
-    )
+    for name, figure in (("", "auc"), ("_sources_weighted_equally", "auc_sources_weighted_equally")):
+        assert row[f"auc_difference{name}"]["value"] == pytest.approx(
+            row["clean"][figure]["value"] - results["rows"]["probe"]["clean"][figure]["value"]
+        )
     assert row["auc_loss"]["web"] == pytest.approx(row["clean"]["auc"]["value"] - row["web"]["auc"]["value"])
 
 
@@ -152,6 +153,7 @@ def test_what_is_chosen_inside_is_the_best_there_and_answers_its_group(compared,
                 ]
             )
         assert best[name] == pytest.approx(max(best.values()))
+        assert {attempt: found[fold] for attempt, found in results["inner_auc"].items()} == pytest.approx(best)
     assert CHOSEN in results["rows"]
     together = made.assemble({name: made.judge(case) for name, case in cases.items()}, ["probe", "head", "probe"])
     held_out = made.study.scored_rows((1,))
