@@ -10,7 +10,6 @@ import json
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,8 +158,7 @@ class Embedder:
         for start in range(0, len(part.pixel_values), self.batch_size):
             batch = slice(start, start + self.batch_size)
             pixel_values = torch.cat(part.pixel_values[batch]).to(self.model.device)
-            with _full_float32():
-                part.image_embeds.append(self.model(pixel_values=pixel_values).image_embeds.float().cpu())
+            part.image_embeds.append(self.model(pixel_values=pixel_values).image_embeds.float().cpu())
             if self.tokenizer is not None:
                 part.text_embeds.append(self._embed_texts(texts[batch]))
         part.pixel_values.clear()
@@ -186,18 +184,6 @@ class Embedder:
         embeds = tower(**{name: tensor.to(self.model.device) for name, tensor in tokens.items()}).text_embeds.cpu()
         has_text = torch.tensor([bool(text) for text in texts]).unsqueeze(1)
         return torch.where(has_text, embeds, torch.zeros_like(embeds))
-
-
-@contextmanager
-def _full_float32() -> Iterator[None]:
-    """Within, cuDNN does not round float32 to TF32, which it does by default: a bank is the same from every device."""
-    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch's own types lack it
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
-    try:
-        yield
-    finally:
-        convolutions.fp32_precision = before
 
 
 def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[str]:

@@ -11,8 +11,8 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -221,12 +221,28 @@ def build_feature_bank(
         probed=choose_probed(records, probe_per_source, seed),
         deliveries=deliveries,
     )
-    _write_shards(records, output, embed, info, processes)
+    with _full_float32():
+        _write_shards(records, output, embed, info, processes)
     processes.wait_for_everyone()
     if processes.is_main_process:
         _finish(output, info)
     processes.wait_for_everyone()
     return FeatureBank.load(output)
+
+
+@contextmanager
+def _full_float32() -> Iterator[None]:
+    """Within, cuDNN does not round float32 to TF32, which it does by default: a bank is the same from every device."""
+    if not torch.cuda.is_available():
+        yield
+        return
+    convolutions: Any = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch's own types lack it
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def _write_shards(

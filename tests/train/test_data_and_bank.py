@@ -14,6 +14,7 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.detector import Detector
 from tests.conftest import TEXT, VISION
+from train import feature_bank
 from train.checkpoint_evaluation import evaluate_checkpoint
 from train.data import DataArguments, load_records
 from train.embedder import open_record
@@ -224,3 +225,16 @@ def test_evaluation_refuses_a_bank_of_another_backbone_or_processor(bank, backbo
     RobustClipImageProcessor(size=size).save_pretrained(tmp_path / "other")
     with pytest.raises(ValueError, match=f"another backbone or processor: {differs} of"):
         evaluate_checkpoint(tmp_path / "other", bank)
+
+
+def test_on_cuda_a_bank_is_made_in_full_float32_and_nothing_stays_changed(monkeypatch):
+    """The flag is there in every build of PyTorch, so that a CPU can tell."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    with feature_bank._full_float32():
+        assert convolutions.fp32_precision == before  # without CUDA it is left alone
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with feature_bank._full_float32():
+        assert convolutions.fp32_precision == "ieee"
+    assert convolutions.fp32_precision == before
+    assert torch.backends.cudnn.allow_tf32 is True  # PyTorch refuses to tell it where the flags no longer agree
