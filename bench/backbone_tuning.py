@@ -86,12 +86,11 @@ ARMS = {
 }
 
 
-class Detector(nn.Module):
-    """A tower and a linear probe on standardised features.
+class Probe(nn.Module):
+    """A logistic regression on standardised features.
 
     Args:
-        tower: a CLIP image tower.
-        features: (N, D) the frozen tower's, to start the probe from.
+        features: (N, D) to fit on.
         labels: (N,) of 0 and 1.
         weights: (N,) of mean 1.
     """
@@ -99,23 +98,22 @@ class Detector(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self, tower: CLIPVisionModelWithProjection, features: Tensor, labels: Tensor, weights: Tensor
-    ) -> None:
-        """Copy the tower and fit the probe."""
+    def __init__(self, features: Tensor, labels: Tensor, weights: Tensor) -> None:
+        """Fit it."""
         super().__init__()
-        self.tower = copy.deepcopy(tower)
         self.register_buffer("mean", features.mean(0))
         self.register_buffer("deviation", features.std(0))
-        self.probe = regression((features - self.mean) / self.deviation, labels, weights)
+        self.linear = regression((features - self.mean) / self.deviation, labels, weights)
 
-    def scores(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Scores (...) of features (..., D)."""
-        return self.probe((features - self.mean) / self.deviation).squeeze(-1)
+        return self.linear((features - self.mean) / self.deviation).squeeze(-1)
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
-        """Scores (B,) of prepared pictures (B, 3, S, S)."""
-        return self.scores(features_of(self.tower, pixel_values))
+
+def weights_between(labels: NDArray, sources: NDArray) -> Tensor:
+    """Weights (N,) of mean 1, between every row and every source alike: two pictures must not weigh as 300 do."""
+    weights = np.sqrt(source_weights(labels, sources))
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
 
 def regression(features: Tensor, labels: Tensor, weights: Tensor) -> nn.Linear:
@@ -221,7 +219,7 @@ def main() -> None:
         backbone = default_backbone()
         prepared = Prepared(records, arguments.output, load_processor(backbone), device)
         tower = CLIPVisionModelWithProjection.from_pretrained(backbone).to(device).eval()
-        frozen = {size: embed(tower, prepared, size, len(rows)) for size in prepared.pixels}
+        frozen = {size: embed(tower, prepared, size) for size in prepared.pixels}
         share_work(
             {
                 paths[arm, group]: partial(fit, tower, prepared, frozen, rows, fold, ARMS[arm], group)
@@ -238,13 +236,12 @@ def embed(
     tower: CLIPVisionModelWithProjection,
     prepared: Prepared,
     size: int,
-    number_of_rows: int,
     rows: Tensor | None = None,
     views: list[int] | None = None,
     mirrored: bool = False,
 ) -> Tensor:
     """Features (N, V, D) of these rows (all by default) under these views (all); 16-bit products on an accelerator."""
-    rows = torch.arange(number_of_rows, device=prepared.device) if rows is None else rows
+    rows = torch.arange(len(prepared.pixels[size]), device=prepared.device) if rows is None else rows
     found = []
     with torch.autocast(prepared.device.type, torch.float16, enabled=prepared.device.type != "cpu"):
         for view in range(len(VIEWS)) if views is None else views:
@@ -267,32 +264,28 @@ def fit(
     begin, device = time.perf_counter(), prepared.device
     outside, inside = (torch.from_numpy(np.flatnonzero(where)).to(device) for where in (fold != group, fold == group))
     labels = torch.tensor(rows["label"].to_numpy(), dtype=torch.float32, device=device)
-    # Between every picture and every source alike: a source of two pictures must not weigh as much as one of 300.
     chosen = outside.cpu().numpy()
-    weights = np.sqrt(source_weights(rows["label"].to_numpy()[chosen], rows["source"].to_numpy()[chosen]))
-    weights = torch.tensor(weights / weights.mean(), dtype=torch.float32, device=device)
+    weights = weights_between(rows["label"].to_numpy()[chosen], rows["source"].to_numpy()[chosen]).to(device)
     weights = torch.zeros(len(rows), device=device).index_copy(0, outside, weights)
     features, times = frozen[arm.size][outside][:, arm.fitted].flatten(0, 1), len(arm.fitted)
-    model = Detector(
-        tower, features, labels[outside].repeat_interleave(times), weights[outside].repeat_interleave(times)
-    )
+    probe = Probe(features, labels[outside].repeat_interleave(times), weights[outside].repeat_interleave(times))
     losses: list[float] = []
     if arm.trained is None:
-        found = frozen[arm.size][inside][:, SCORED]
-        scores = {"scores": model.scores(found)}
+        scores = {"scores": probe(frozen[arm.size][inside][:, SCORED])}
         if arm.mirrored:
-            found = embed(model.tower, prepared, arm.size, len(rows), inside, SCORED, mirrored=True)
-            scores["scores"] = (scores["scores"] + model.scores(found)) / 2
+            found = embed(tower, prepared, arm.size, inside, SCORED, mirrored=True)
+            scores["scores"] = (scores["scores"] + probe(found)) / 2
     else:
-        trained = list(train_part(model.tower, arm.trained, device))
+        tower = copy.deepcopy(tower)
+        trained = list(train_part(tower, arm.trained, device))
         before = [parameter.detach().clone() for parameter in trained]
-        losses = train(model, trained, prepared, outside, labels, weights, arm)
+        losses = train(tower, probe, trained, prepared, outside, labels, weights, arm)
         scores = {}
         for name, part in (("scores", 1.0), ("scores_half_way", 0.5)):
             with torch.no_grad():
                 for parameter, start in zip(trained, before, strict=True):
                     parameter.copy_(start + part * (parameter - start))
-            scores[name] = model.scores(embed(model.tower, prepared, arm.size, len(rows), inside, SCORED))
+            scores[name] = probe(embed(tower, prepared, arm.size, inside, SCORED))
     return {name: values.detach().float().cpu() for name, values in scores.items()} | {
         "losses": torch.tensor(losses),
         "seconds": torch.tensor(time.perf_counter() - begin),
@@ -311,7 +304,8 @@ def train_part(tower: CLIPVisionModelWithProjection, name: str, device: torch.de
 
 
 def train(
-    model: Detector,
+    tower: CLIPVisionModelWithProjection,
+    probe: Probe,
     trained: list[nn.Parameter],
     prepared: Prepared,
     rows: Tensor,
@@ -320,7 +314,7 @@ def train(
     arm: Arm,
 ) -> list[float]:
     """Mean loss of every epoch."""
-    groups = [{"params": model.probe.parameters(), "lr": PROBE_RATE}, {"params": trained, "lr": arm.learning_rate}]
+    groups = [{"params": probe.parameters(), "lr": PROBE_RATE}, {"params": trained, "lr": arm.learning_rate}]
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -329,7 +323,7 @@ def train(
         pct_start=0.1,
     )
     device, fitted, losses = prepared.device, torch.tensor(FITTED, device=prepared.device), []
-    model.train()
+    tower.train()
     for _ in range(EPOCHS):
         loss_sum = torch.zeros((), device=device)
         for batch in rows[torch.randperm(len(rows), device=device)].split(BATCH):
@@ -338,17 +332,15 @@ def train(
             mirror = torch.rand(len(batch), 1, 1, 1, device=device) < 0.5
             pixels = torch.where(mirror, pixels.flip(-1), pixels)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type != "cpu"):
-                features = features_of(model.tower, pixels)
-            loss = nn.functional.binary_cross_entropy_with_logits(
-                model.scores(features), labels[batch], weights[batch]
-            )
+                features = features_of(tower, pixels)
+            loss = nn.functional.binary_cross_entropy_with_logits(probe(features), labels[batch], weights[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             loss_sum += loss.detach() * len(batch)
         losses.append((loss_sum / len(rows)).item())
-    model.eval()
+    tower.eval()
     return losses
 
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-from backbone_tuning import FOLDS, regression, told_data
+from backbone_tuning import FOLDS, Probe, told_data, weights_between
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -84,17 +84,11 @@ def scores_of(bank: FeatureBank, fitted_on: pd.DataFrame, held_out: pd.Series) -
     """Scores of held-out pictures (their record_id, in the bank's order) by a regression on others' views."""
     rows = np.flatnonzero(bank.rows["record_id"].isin(fitted_on["record_id"]) & (bank.rows["view"] >= 0))
     labels, sources = (bank.rows[name].to_numpy()[rows] for name in ("label", "source"))
-    weights = np.sqrt(source_weights(labels, sources))  # between every picture and every source alike
     features = bank.image_embeds[torch.from_numpy(rows)]
-    mean, deviation = features.mean(0), features.std(0)
-    probe = regression(
-        (features - mean) / deviation,
-        torch.tensor(labels, dtype=torch.float32),
-        torch.tensor(weights / weights.mean(), dtype=torch.float32),
-    )
+    probe = Probe(features, torch.tensor(labels, dtype=torch.float32), weights_between(labels, sources))
     asked = np.flatnonzero(bank.rows["record_id"].isin(held_out) & (bank.rows["view"] == 0))
     with torch.inference_mode():
-        return probe((bank.image_embeds[torch.from_numpy(asked)] - mean) / deviation).squeeze(1).double().numpy()
+        return probe(bank.image_embeds[torch.from_numpy(asked)]).double().numpy()
 
 
 if __name__ == "__main__":
