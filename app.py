@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from modeling.backends import TORCH, check_backend
+from modeling.backends.choosing import TORCH, check_backend
 from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detector
 from modeling.hub import optional_file

@@ -14,10 +14,9 @@ from pathlib import Path
 import torch
 
 from modeling.detector import Detector
+from modeling.embedded import EXAMPLES
 from modeling.examination import examine
 from modeling.explanation import draw
-
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def main() -> None:

@@ -36,17 +36,17 @@ from transformers import CLIPVisionModelWithProjection
 
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
-from train.bootstrap import auc_difference, with_interval
-from train.data import DataArguments, load_records
-from train.distributed import cores_of_a_process
-from train.embedder import open_record
-from train.files import claim_folder, write_json
-from train.folds import folds_of_sources
-from train.held_out import join_sources
-from train.made_by import git_commit
-from train.markdown import number, share, table
-from train.metrics import roc_auc, source_weights, tpr_at_fpr
-from train.shared_work import share_work
+from modeling.files import claim_folder, write_json
+from train.data.records import DataArguments, load_records
+from train.features.embedder import open_record
+from train.features.made_by import git_commit
+from train.fit.held_out import join_sources
+from train.jobs.processes import cores_of_a_process
+from train.jobs.shared_work import share_work
+from train.measure.bootstrap import auc_difference, with_interval
+from train.measure.metrics import roc_auc, source_weights, tpr_at_fpr
+from train.measure.sources import folds_of_sources
+from train.report.markdown import number, share, table
 
 FOLDS = 5
 LAYERS = (6, 7, 8, 9, 10, 11, 12)  # whose class tokens the shipped head reads, beside the embedding

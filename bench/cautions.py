@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 from unusual_pictures import unusual_pictures
 
-from modeling.cautions import MAX_POOR_BITS, find_cautions
+from modeling.cautions.finding import MAX_POOR_BITS, find_cautions
 from modeling.images import open_image
-from train.data import DataArguments, load_records
+from train.data.records import DataArguments, load_records
 
 COMPRESSED = 60
 QUALITIES = (90, 75, 60, 40, 20, 10, 5)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from train.calibration import Calibration
-from train.evaluation import evaluate_views
-from train.report import write_report
+from train.measure.calibration import Calibration
+from train.measure.evaluation import evaluate_views
+from train.report.writing import write_report
 
 SIZES, SOURCES = (3_000, 100_000, 1_000_000), 200
 THRESHOLDS = {"real_threshold": 0.3, "generated_threshold": 0.7}

@@ -29,7 +29,7 @@ from modeling.detector import Detector
 from modeling.explanation import average_patches, draw, explain, score_from, tokens_before
 from modeling.image_processing_robust_clip import central_square
 from modeling.images import open_image
-from train.bootstrap import mean_with_interval
+from train.measure.bootstrap import mean_with_interval
 
 PER_CLASS = 50
 REMOVED = 0.2

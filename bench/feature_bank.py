@@ -17,9 +17,9 @@ import torch
 
 from modeling import RobustClipModel
 from modeling.checkpoints import default_backbone
-from train.feature_bank import build_feature_bank
+from modeling.embedded import EXAMPLES
+from train.features.bank import build_feature_bank
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TURNS = 3
 RECORDS, VIEWS, BATCH = 64, 3, 16
 

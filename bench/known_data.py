@@ -17,12 +17,12 @@ from sklearn.model_selection import GroupKFold
 from tqdm import tqdm
 from unusual_pictures import unusual_pictures
 
+from modeling.cautions.known_data import FAR
 from modeling.detector import Detector
 from modeling.images import open_image
-from modeling.known_data import FAR
-from train.feature_bank import FeatureBank
-from train.held_out import BASELINES, baseline_scores, join_sources
-from train.known_data import GROUPS, fit_gaussian, held_out_distances
+from train.features.bank import FeatureBank
+from train.fit.held_out import BASELINES, baseline_scores, join_sources
+from train.fit.known_data import GROUPS, fit_gaussian, held_out_distances
 
 NEIGHBOURS = 5
 SPLITS = 200

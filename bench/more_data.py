@@ -17,11 +17,11 @@ from backbone_tuning import FOLDS, Probe, told_data, weights_between
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from train.feature_bank import FeatureBank
-from train.folds import folds_of_sources
-from train.held_out import join_sources
-from train.markdown import table
-from train.metrics import roc_auc, source_weights
+from train.features.bank import FeatureBank
+from train.fit.held_out import join_sources
+from train.measure.metrics import roc_auc, source_weights
+from train.measure.sources import folds_of_sources
+from train.report.markdown import table
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 DRAWS = 5

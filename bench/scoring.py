@@ -18,13 +18,13 @@ from PIL import Image
 from serving import gigaflops
 
 from modeling.detector import Detector
+from modeling.embedded import EXAMPLES
 from modeling.images import open_image
-from train.distributed import start_processes
-from train.picture_shards import PictureArguments, open_shards
-from train.score_parts import finish
-from train.scoring import ScoreArguments, Scorer
+from train.jobs.processes import start_processes
+from train.score.parts import finish
+from train.score.scoring import ScoreArguments, Scorer
+from train.score.shards import PictureArguments, open_shards
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TURNS = 3
 DAY = 86_400
 

@@ -24,10 +24,11 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling.backends import BACKENDS, check_backend, example_files
+from modeling.backends.choosing import BACKENDS, check_backend
 from modeling.checkpoints import cache_folder
 from modeling.default_backbone import WHEEL, WHEEL_MEMBER, load_default_tower
 from modeling.detector import Detector
+from modeling.embedded import example_files
 from modeling.images import open_image
 
 PICTURE = Path(__file__).resolve().parent.parent / "examples" / "china.jpg"

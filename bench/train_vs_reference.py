@@ -24,6 +24,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
+from modeling.embedded import EXAMPLES
+
 os.environ.setdefault("TQDM_DISABLE", "1")  # before anything imports tqdm: bars would tear the tables apart
 
 import numpy as np
@@ -51,7 +53,6 @@ PICTURES = 16  # a forward pass of the feature bank
 REFERENCE_LOAD = 435
 # Times the P x N float32 values that must be free: measured 4.8 and 6.7, with temporaries and gradients.
 MATRIX_COPIES = {"reference": 5.2, "pairs, LibAUC": 7.2}
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
 
 def installed(module: str, role: str) -> bool:
@@ -238,8 +239,8 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
     from modeling.checkpoints import default_backbone
     from train.arguments import RobustTrainingArguments
     from train.embedding_dataset import EmbeddingDataset
-    from train.feature_bank import FeatureBank
-    from train.fit import fit_head
+    from train.features.bank import FeatureBank
+    from train.fit.fitting import fit_head
 
     torch.manual_seed(0)
     random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy(), "source": "random"})
@@ -281,7 +282,7 @@ def compare_features(rounds: int = 3) -> None:
     import datasets
 
     from modeling.checkpoints import default_backbone
-    from train.feature_bank import build_feature_bank
+    from train.features.bank import build_feature_bank
 
     backbone = str(default_backbone())
     files = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".webp"))

@@ -7,9 +7,10 @@ import html
 import io
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import matplotlib
+
+from modeling.embedded import EXAMPLES
 
 matplotlib.use("Agg")
 
@@ -18,7 +19,6 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from PIL import Image, ImageDraw, ImageFont  # noqa: E402
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 EACH = 24
 # Screen, pixels a CSS pixel: two desktops, a laptop and two phones.
 SCREENS = (((1366, 768), 1), ((1920, 1080), 1), ((1280, 800), 2), ((390, 844), 3), ((360, 800), 3))

@@ -16,9 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .backends import EXAMPLES, example_files
-from .checkpoints import DEFAULT_SOURCE
 from .detector import Detector
+from .embedded import DEFAULT_SOURCE, EXAMPLES, example_files
 from .images import open_image
 
 # Scores by backend and picture, since another arithmetic has scores of its own; embeddings by picture.

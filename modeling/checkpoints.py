@@ -17,12 +17,12 @@ from filelock import FileLock
 from safetensors.torch import load_file
 
 from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
-from .default_backbone import ROOT, WHEEL_SHA256, CheckpointError, load_default_tower
-from .known_data import KNOWN_DATA_FILE
+from .cautions.known_data import KNOWN_DATA_FILE
+from .default_backbone import WHEEL_SHA256, load_default_tower
+from .embedded import DEFAULT_SOURCE, ROOT, CheckpointError
 
 logger = logging.getLogger(__name__)
 
-DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
 HEAD_FILE = "head.safetensors"
 # Copied beside the weights: what was measured, what an installation must compute, the card, and how far is far.
 COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", "README.md", KNOWN_DATA_FILE)
@@ -159,7 +159,6 @@ def _assemble_backbone(folder: Path) -> None:
 
 
 __all__ = [
-    "CheckpointError",
     "cache_folder",
     "default_backbone",
     "default_checkpoint",

@@ -28,6 +28,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from .embedded import DEFAULT_SOURCE, EXAMPLES, CheckpointError
 from .image_processing_robust_clip import RobustClipImageProcessor
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,8 @@ HUB_REVISION = "57c216476eefef5ab752ec549e440a49ae4ae5f3"
 # Int8 rounding costs about 0.0002 of cosine against the original; a wrong tower or a wrong resize costs far more.
 MIN_COSINE = 0.999
 
-ROOT = Path(__file__).resolve().parent.parent
-KNOWN_PICTURE = ROOT / "examples" / "china.jpg"
-KNOWN_EMBEDDING = ROOT / "checkpoints" / "default" / "backbone_check.json"
+KNOWN_PICTURE = EXAMPLES / "china.jpg"
+KNOWN_EMBEDDING = DEFAULT_SOURCE / "backbone_check.json"
 
 TOWER_CONFIG: dict[str, Any] = {
     "hidden_size": 768,
@@ -55,10 +55,6 @@ TOWER_CONFIG: dict[str, Any] = {
     "patch_size": 16,
     "projection_dim": 512,
 }
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint, or a part of it, cannot be had or is not what it should be. The message says what to do."""
 
 
 def load_default_tower(cache: Path) -> CLIPVisionModelWithProjection:
@@ -198,4 +194,4 @@ def dequantise(model: onnx.ModelProto) -> dict[str, Tensor]:
     return weights
 
 
-__all__ = ["CheckpointError", "check_default_tower", "dequantise", "load_default_tower"]
+__all__ = ["check_default_tower", "dequantise", "load_default_tower"]

@@ -20,11 +20,11 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
-from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
+from .backends.choosing import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
+from .cautions.known_data import KnownData
 from .checkpoints import load_processor, resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
-from .known_data import KnownData
 
 MAX_TOKENS = 77  # CLIP's context length
 NO_TEXT_TOWER = "This checkpoint has no text tower: leave the caption out."

@@ -13,11 +13,11 @@ from typing import IO
 
 from PIL import Image
 
-from .cautions import Caution, find_cautions
+from .cautions.finding import Caution, find_cautions
 from .detector import Detection, Detector
 from .explanation import Explanation, can_explain, explain
 from .images import open_image, read_bytes, read_header
-from .provenance import Provenance, read_provenance
+from .provenance.reading import Provenance, read_provenance
 from .stability import Stability, measure_stability
 
 SCHEMA_VERSION = 1

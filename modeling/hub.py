@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import cached_file
 
-from .default_backbone import CheckpointError
+from .embedded import CheckpointError
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 _CAUSES: tuple[type[Exception], ...] = (HfHubHTTPError, httpx2.TransportError, OfflineModeIsEnabled)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from modeling.checkpoints import ROOT
+from modeling.embedded import ROOT
 
 PLOTS = ("scores.png", "reliability.png", "robustness.png")
 PLOTS_FOLDER = ROOT / "docs" / "evaluation"

@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from modeling.check import example_files
 from modeling.detector import Detector
+from modeling.embedded import example_files
 from modeling.examination import Examination, examine
 from modeling.explanation import draw
 from modeling.images import ImageError

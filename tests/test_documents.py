@@ -27,8 +27,8 @@ from modeling import RobustClipConfig, RobustClipForImageClassification, RobustC
 from modeling.checkpoints import default_backbone
 from tests.conftest import VISION
 from tests.hub_server import USER, HubServer, checkpoint_folder
-from tests.train.test_data import elsa_d3, encoded, openfake  # noqa: F401 (fixtures)
-from tests.train.test_download import server  # noqa: F401 (a fixture that elsa_d3 uses)
+from tests.train.data.test_data import elsa_d3, encoded, openfake  # noqa: F401 (fixtures)
+from tests.train.data.test_download import server  # noqa: F401 (a fixture that elsa_d3 uses)
 from tests.warm_python import ROOT, WarmPython
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]

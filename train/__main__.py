@@ -16,27 +16,27 @@ import yaml
 from accelerate import PartialState
 from transformers import HfArgumentParser
 
-from modeling.known_data import KNOWN_DATA_FILE
+from modeling.cautions.known_data import KNOWN_DATA_FILE
 
-from .ablation import AblationArguments, ablate
 from .arguments import RobustTrainingArguments
-from .bias_audit import AuditArguments, audit_finding, audit_records
-from .card import CardArguments, update_documents
-from .checkpoint_evaluation import EvaluateArguments, evaluate
-from .comparison import CompareArguments, compare
-from .data import DataArguments, load_records
-from .distributed import start_processes
-from .exporting import ExportArguments, export_checkpoint
-from .feature_bank import build_feature_bank
-from .fit import FitArguments, fit
-from .known_data import KnownDataArguments, write_known_data
-from .operating_point import CalibrateArguments, calibrate_checkpoint, describe
-from .picture_shards import PictureArguments
-from .publishing import Publication, PublishArguments, publish
-from .publishing_space import PublishSpaceArguments, publish_space
-from .report import write_audit
-from .score_parts import PARTS_FOLDER
-from .scoring import ScoreArguments, score
+from .calibrate import CalibrateArguments, calibrate_checkpoint, describe
+from .data.records import DataArguments, load_records
+from .evaluate import EvaluateArguments, evaluate
+from .features.bank import build_feature_bank
+from .fit.fitting import FitArguments, fit
+from .fit.known_data import KnownDataArguments, write_known_data
+from .jobs.processes import start_processes
+from .measure.bias_audit import AuditArguments, audit_finding, audit_records
+from .publish.graph import ExportArguments, export_checkpoint
+from .publish.model import Publication, PublishArguments, publish
+from .publish.space import PublishSpaceArguments, publish_space
+from .report.card import CardArguments, update_documents
+from .report.writing import write_audit
+from .score.parts import PARTS_FOLDER
+from .score.scoring import ScoreArguments, score
+from .score.shards import PictureArguments
+from .study.ablation import AblationArguments, ablate
+from .study.comparison import CompareArguments, compare
 
 
 @dataclass

@@ -10,7 +10,7 @@ training reads
         loss().backward()
     optimizer.step()
 
-Several processes must be given one gradient (`train.distributed.average_gradients`): each then moves and restores its
+Several processes must be given one gradient (`jobs.processes.average_gradients`): each then moves and restores its
 own copy alike, so that weights stay equal. Parameters must be whole on each device: sharded ones (FSDP, ZeRO-3) are
 not supported.
 """

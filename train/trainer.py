@@ -25,16 +25,17 @@ from transformers import (
 )
 from transformers.trainer_utils import HubStrategy
 
+from modeling.files import write_text
+
 from .arguments import RobustTrainingArguments
-from .card import CARD_FILE
-from .distributed import average_gradients, gather_batch
 from .embedding_dataset import EmbeddingDataset
 from .feature_noise import feature_noise
-from .files import write_text
+from .jobs.processes import average_gradients, gather_batch
 from .losses import RobustLoss, robust_loss
-from .metrics import roc_auc
-from .published_card import local_card
-from .publishing import publish_checkpoint
+from .measure.metrics import roc_auc
+from .publish.card import local_card
+from .publish.model import publish_checkpoint
+from .report.card import CARD_FILE
 from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
 

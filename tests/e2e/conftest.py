@@ -8,11 +8,11 @@ import sys
 import time
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from modeling.embedded import ROOT
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 

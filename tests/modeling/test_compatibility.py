@@ -27,7 +27,8 @@ from transformers import AutoModel, AutoModelForImageClassification, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from modeling import RobustClipConfig, RobustClipForImageClassification
-from modeling.checkpoints import ROOT, load_processor
+from modeling.checkpoints import load_processor
+from modeling.embedded import ROOT
 from tests.backbones import FAMILIES, save_backbone
 from tests.conftest import TEXT, VISION
 from tests.hub_server import HubServer, checkpoint_folder

@@ -15,7 +15,7 @@ from transformers import CLIPConfig, CLIPModel
 from modeling.default_backbone import HUB_ID, HUB_REVISION, TOWER_CONFIG
 from tests.conftest import TEXT
 from tests.hub_server import HubServer
-from train.publishing_space import space_files
+from train.publish.space import space_files
 
 
 @pytest.fixture

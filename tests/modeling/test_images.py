@@ -9,17 +9,16 @@ import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from modeling import images
+from modeling.embedded import ROOT
 from modeling.images import MAX_BYTES, MIN_SIDE, ImageError, open_image
 
 ORIENTATION = 0x0112
-ROOT = Path(__file__).parents[2]
 
 
 def pattern(width=64, height=48, channels=3):

@@ -11,8 +11,8 @@ from transformers import PrinterCallback, set_seed
 from modeling import RobustClipForImageClassification
 from train.contrastive import contrastive_loss, train_blocks
 from train.embedding_dataset import EmbeddingDataset
-from train.feature_bank import FeatureBank
-from train.held_out import fit_head
+from train.features.bank import FeatureBank
+from train.fit.held_out import fit_head
 
 from .test_trainer import arguments, embeddings, trainer
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from modeling import RobustClipForImageClassification
-from train.feature_bank import FeatureBank
-from train.held_out import fit_head
+from train.features.bank import FeatureBank
+from train.fit.held_out import fit_head
 from train.layer_weights import PACE, PartWeights, layer_weights
 
 from .test_trainer import arguments

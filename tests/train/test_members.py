@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from modeling import RobustClipForImageClassification
-from train.data import DataArguments, load_records
-from train.feature_bank import FeatureBank, build_feature_bank
-from train.fit import FitArguments, fit, new_model
-from train.held_out import fit_head
+from train.data.records import DataArguments, load_records
+from train.features.bank import FeatureBank, build_feature_bank
+from train.fit.fitting import FitArguments, fit, new_model
+from train.fit.held_out import fit_head
 from train.members import join_heads, widen
-from train.study import Case, Study
+from train.study.fits import Case, Study
 from train.trainer import score_embeddings
 
 from .test_trainer import arguments

@@ -13,9 +13,9 @@ from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
 from train.embedding_dataset import EmbeddingDataset, collate_batch
-from train.feature_bank import FeatureBank
+from train.features.bank import FeatureBank
 from train.losses import robust_loss
-from train.metrics import roc_auc
+from train.measure.metrics import roc_auc
 from train.trainer import RobustTrainer, compute_metrics, score_embeddings
 
 
@@ -249,7 +249,7 @@ def test_a_last_batch_that_training_drops_is_still_evaluated(tiny_model, tmp_pat
 
 
 def test_scores_after_fits_under_bfloat16_are_those_of_float32(tiny_model, tmp_path):
-    from train.held_out import fit_head
+    from train.fit.held_out import fit_head
 
     generator = torch.Generator().manual_seed(0)
     rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b"] * 16})
@@ -334,7 +334,7 @@ def test_cvar_over_sources_without_them_is_refused(tiny_model, tmp_path):
 
 
 def test_a_fit_knows_the_sources_of_its_bank(tiny_model, tmp_path):
-    from train.held_out import fit_head
+    from train.fit.held_out import fit_head
 
     rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b", "a", "c"] * 8})
     bank = FeatureBank(rows, torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), None, {})

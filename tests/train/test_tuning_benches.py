@@ -14,8 +14,8 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from modeling import RobustClipImageProcessor
 from tests.conftest import VISION
 from tests.train.conftest import picture
-from train.data import DataArguments, load_records
-from train.feature_bank import build_feature_bank
+from train.data.records import DataArguments, load_records
+from train.features.bank import build_feature_bank
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 import backbone_tuning  # noqa: E402

@@ -1,0 +1,20 @@
+"""Where the embedded default lies: the project's root, its part of the checkpoint, and its example pictures."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+# The embedded default without its backbone, which `modeling.checkpoints` adds.
+DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
+EXAMPLES = ROOT / "examples"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint, or a part of it, cannot be had or is not what it should be. The message says what to do."""
+
+
+def example_files(folder: Path = EXAMPLES) -> list[Path]:
+    """The example pictures, by name."""
+    return sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".webp"))
+
+
+__all__ = ["DEFAULT_SOURCE", "EXAMPLES", "ROOT", "CheckpointError", "example_files"]

@@ -1,0 +1,128 @@
+"""What a file itself says about where its picture comes from: evidence beside the score, never mixed into it.
+
+Works on the original bytes: saving a picture anew removes most of this. Nothing here judges pixels, and a file without
+a word proves nothing, since most sites and messengers remove every word.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from ..file_metadata import CAPTURE_SETTINGS, LENS, MAKE, MODEL, SOFTWARE, FileMetadata, read_metadata
+from .content_credentials import read_credentials
+from .evidence import Evidence, Strength, clean
+from .generator_marks import AI_GENERATED, EDITED_WITH, generator_evidence, generator_name
+from .source_types import POINTS_TO, source_kind
+
+_EDITORS = re.compile(
+    r"\b(photoshop|lightroom|camera raw|gimp|affinity|pixelmator|snapseed|picsart|canva|capture one|darktable"
+    r"|rawtherapee|luminar|paint\.net|picasa|vsco|facetune2?|meitu|beautyplus|remini|polarr|photoscape|photodirector"
+    r"|paintshop|krita|acdsee|topaz|dxo|on1|fotor|pixlr|photoroom|inshot|lensa)\b",
+    re.IGNORECASE,
+)
+_SETTINGS_AS_MAKE = re.compile(r"(prompt|workflow) ?:", re.IGNORECASE)  # ComfyUI's, in a WebP
+_STRENGTH_ORDER = ("strong", "moderate", "weak")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that a file says about its origin.
+
+    Attributes:
+        evidence: the findings, the strongest first; never empty.
+        has_location: the file holds coordinates. They are neither shown nor kept.
+    """
+
+    evidence: tuple[Evidence, ...]
+    has_location: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, each finding with its English sentence."""
+        return {
+            "evidence": [
+                {
+                    "code": item.code,
+                    "values": dict(item.values),
+                    "points_to": item.points_to,
+                    "strength": item.strength,
+                    "sentence": item.sentence(),
+                }
+                for item in self.evidence
+            ],
+            "has_location": self.has_location,
+        }
+
+
+def read_provenance(data: bytes, trust_anchors: str = "") -> Provenance:
+    """Read what a picture's file says about its origin.
+
+    Args:
+        data: the whole file as it was delivered, not saved anew.
+        trust_anchors: the certificates (PEM) of a trust list of Content Credentials. Without it no signer is trusted,
+            and nothing is strong.
+
+    Returns:
+        The findings. Damaged metadata is left out; no words at all give the finding "absent", which points to nothing.
+
+    Raises:
+        ImageError: the file is no picture that `modeling.images.read_header` accepts.
+    """
+    metadata = read_metadata(data)
+    found = [
+        *read_credentials(data, metadata.format, trust_anchors),
+        *_label_evidence(metadata),
+        *generator_evidence(metadata),
+        *_camera_evidence(metadata),
+        *_editor_evidence(metadata),
+    ]
+    found.sort(key=lambda item: _STRENGTH_ORDER.index(item.strength))  # a stable sort
+    distinct: dict[tuple[str, ...], Evidence] = {}
+    for item in found:
+        distinct.setdefault((item.code, *item.values.values()), item)
+    return Provenance(tuple(distinct.values()) or (Evidence("absent"),), metadata.has_location)
+
+
+def _label_evidence(metadata: FileMetadata) -> list[Evidence]:
+    """Labels that anybody can set: IPTC's source type, China's mark for AI content, and a record stored elsewhere."""
+    evidence = []
+    if kind := source_kind(metadata.xmp_value("DigitalSourceType")):
+        strength: Strength = "moderate" if "generated" in kind else "weak"
+        evidence.append(Evidence(f"stated_{kind}", {}, POINTS_TO[kind], strength))
+    aigc = metadata.texts.get("AIGC") or metadata.xmp_value("AIGC")
+    if label := re.search(r'"Label"\s{0,9}:\s{0,9}"?([123])\b', aigc):
+        certain = label[1] == "1"
+        evidence.append(
+            Evidence("aigc" if certain else "aigc_possible", {}, "generated", "moderate" if certain else "weak")
+        )
+    if metadata.xmp_value("provenance").lower().startswith("http"):
+        evidence.append(Evidence("credentials_elsewhere"))
+    return evidence
+
+
+def _camera_evidence(metadata: FileMetadata) -> list[Evidence]:
+    """A camera's make, model and settings. A photo of a screen has them too, and anybody can write them."""
+    exif = metadata.exif
+    make, model, software = clean(exif.get(MAKE)), clean(exif.get(MODEL)), exif.get(SOFTWARE, "")
+    # Some generators write their own name or their settings in these fields.
+    named = generator_name(make) or generator_name(software) or AI_GENERATED.match(software)
+    if not make or named or _SETTINGS_AS_MAKE.match(make):
+        return []
+    camera = model if model.lower().startswith(make.lower()) else clean(f"{make} {model}")
+    if not model or sum(tag in exif for tag in CAPTURE_SETTINGS) < 3:
+        return [Evidence("camera_name", {"camera": camera}, "camera", "weak")]
+    if lens := clean(exif.get(LENS)):
+        return [Evidence("camera_lens", {"camera": camera, "lens": lens}, "camera", "moderate")]
+    return [Evidence("camera", {"camera": camera}, "camera", "moderate")]
+
+
+def _editor_evidence(metadata: FileMetadata) -> list[Evidence]:
+    """A program for editing pictures by the name that it left."""
+    names = (metadata.exif.get(SOFTWARE, ""), metadata.texts.get("Software", ""), metadata.xmp_value("CreatorTool"))
+    editors = [name for name in names if _EDITORS.search(name[:400]) and not generator_name(name)]
+    for credit in (metadata.credit, metadata.xmp_value("Credit")):
+        if found := EDITED_WITH.match(credit):  # "Edited with Google AI"
+            editors.append(credit[found.end() :])
+    return [Evidence("editor", {"tool": name}, "edited", "weak") for name in dict.fromkeys(map(clean, editors))]
+
+
+__all__ = ["Evidence", "Provenance", "read_provenance"]

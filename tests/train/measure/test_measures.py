@@ -1,0 +1,311 @@
+"""Metrics, calibration and evaluation against independent computations."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import mannwhitneyu
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
+
+from train.measure.bootstrap import bootstrap_interval, wilson_interval
+from train.measure.calibration import calibrate
+from train.measure.evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
+from train.measure.metrics import (
+    average_precision,
+    brier_score,
+    equal_error_rate,
+    expected_calibration_error,
+    reliability,
+    roc_auc,
+    source_weights,
+    tpr_at_fpr,
+)
+
+
+def scored(rows=400, shift=1.5, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(2, size=rows)
+    sources = np.array([f"s{label}{k}" for label, k in zip(labels, rng.integers(8, size=rows), strict=True)])
+    return labels, rng.normal(size=rows) + shift * labels, sources
+
+
+def test_auc_equals_the_mann_whitney_statistic():
+    labels, scores, _ = scored()
+    positive, negative = scores[labels == 1], scores[labels == 0]
+    expected = mannwhitneyu(positive, negative).statistic / (len(positive) * len(negative))
+    assert roc_auc(labels, scores) == pytest.approx(expected)
+    assert roc_auc(1 - labels, scores) == pytest.approx(1 - expected)
+
+
+@pytest.mark.parametrize("decimals", [1, 6])  # with many ties, and with few
+@pytest.mark.parametrize("weighted", [False, True])
+def test_roc_figures_equal_scikit_learns(decimals, weighted):
+    labels, scores, _ = scored()
+    scores = scores.round(decimals)
+    weights = np.random.default_rng(1).integers(3, size=len(labels)) if weighted else None
+    assert roc_auc(labels, scores, weights) == pytest.approx(roc_auc_score(labels, scores, sample_weight=weights))
+    expected = average_precision_score(labels, scores, sample_weight=weights)
+    assert average_precision(labels, scores, weights) == pytest.approx(expected)
+    flagged, found, _ = roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
+    for fpr in (0.0, 0.01, 0.05, 0.3, 1.0):
+        assert tpr_at_fpr(labels, scores, weights, fpr=fpr) == pytest.approx(found[flagged <= fpr].max())
+
+
+@pytest.mark.parametrize("labels", [[1, 1], [0, 0]])
+def test_metrics_of_one_class_are_not_defined(labels):
+    assert np.isnan(roc_auc(labels, [0.2, 0.3]))
+    assert np.isnan(tpr_at_fpr(labels, [0.2, 0.3], fpr=0.1))
+    assert np.isnan(average_precision(labels, [0.2, 0.3]))
+    assert np.isnan(equal_error_rate(labels, [0.2, 0.3]))
+
+
+def test_a_class_that_weighs_nothing_is_missing():
+    assert np.isnan(roc_auc([0, 1], [0.2, 0.3], [0, 1]))
+    assert np.isnan(tpr_at_fpr([0, 1], [0.2, 0.3], [1, 0], fpr=0.1))
+
+
+def test_tpr_at_fpr_counts_by_hand():
+    labels = [0] * 10 + [1] * 4
+    scores = [*range(10), 5.5, 8.5, 9.5, 10]
+    assert tpr_at_fpr(labels, scores, fpr=0.0) == 0.5  # above 9: two of four
+    assert tpr_at_fpr(labels, scores, fpr=0.1) == 0.75  # one real flagged: above 8
+    assert tpr_at_fpr(labels, scores, fpr=0.09) == 0.5
+
+
+def test_the_equal_error_rate_lies_where_both_errors_meet():
+    labels, scores, _ = scored(rows=4000)
+    rate = equal_error_rate(labels, scores)
+    threshold = np.quantile(scores[labels == 0], 1 - rate)
+    assert (scores[labels == 1] < threshold).mean() == pytest.approx(rate, abs=2e-3)
+    assert equal_error_rate(1 - labels, scores) == pytest.approx(1 - rate, abs=2e-3)
+    assert equal_error_rate([0, 0, 1, 1], [1.0, 2.0, 3.0, 4.0]) == 0
+    assert equal_error_rate([0, 1], [1.0, 1.0]) == 0.5
+
+
+def test_the_brier_score_equals_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, probabilities, weights = rng.integers(2, size=50), rng.random(50), rng.random(50)
+    expected = brier_score_loss(labels, probabilities, sample_weight=weights)
+    assert brier_score(labels, probabilities, weights) == pytest.approx(expected)
+
+
+def test_calibration_error_counts_by_hand():
+    labels, probabilities = [0, 1, 1, 1, 0, 1], [0.12, 0.18, 1.0, 0.95, 0.9, 0.55]
+    table = reliability(labels, probabilities)
+    assert [row["pictures"] for row in table] == [2, 1, 3]
+    assert table[0]["mean_probability"] == pytest.approx(0.15)
+    assert table[0]["share_generated"] == 0.5
+    expected = (2 * abs(0.15 - 0.5) + abs(0.55 - 1) + 3 * abs(0.95 - 2 / 3)) / 6
+    assert expected_calibration_error(labels, probabilities) == pytest.approx(expected)
+    doubled = expected_calibration_error(labels * 2, probabilities * 2)
+    assert expected_calibration_error(labels, probabilities, [2] * 6) == pytest.approx(doubled)
+    rng = np.random.default_rng(0)
+    said = rng.random(100_000)
+    assert expected_calibration_error((rng.random(100_000) < said).astype(int), said) < 0.01
+
+
+def test_source_weights_give_sources_and_classes_equal_totals():
+    labels, sources = np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "b", "a", "c"])
+    assert source_weights(labels, sources).tolist() == pytest.approx([0.125, 0.125, 0.25, 0.25, 0.25])
+
+
+def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    covered = 0
+    for draw in range(60):
+        centres = rng.normal(size=30)
+        values = np.repeat(centres, 5) + 0.3 * rng.normal(size=150)
+        low, high = bootstrap_interval(
+            lambda labels, scores, weights: np.average(scores, weights=weights),
+            np.zeros(150, int),
+            values,
+            np.repeat(np.arange(30), 5),
+            draws=200,
+            seed=draw,
+        )
+        covered += low <= 0 <= high
+    assert 50 <= covered <= 60
+
+
+def test_a_bootstrap_draw_takes_whole_sources_of_each_class():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    sources = np.array(["a", "a", "b", "a", "c", "c"])
+    seen = []
+
+    def record(labels, scores, weights):
+        seen.append(weights)
+        return 0.0
+
+    bootstrap_interval(record, labels, np.zeros(6), sources, weights=[1, 1, 2, 2, 1, 1], draws=50)
+    drawn = np.array(seen)
+    assert (drawn[:, 0] == drawn[:, 1]).all()  # the rows of a source come together
+    assert (drawn[:, 4] == drawn[:, 5]).all()
+    assert (drawn[:, 0] + drawn[:, 2] / 2 == 2).all()  # two draws for the two real sources
+    assert (drawn[:, 3] / 2 + drawn[:, 4] == 2).all()
+    assert {0.0, 1.0, 2.0} == set(drawn[:, 0])
+    assert (drawn[:, 0] != drawn[:, 3] / 2).any()  # "a" is drawn for each class on its own
+
+
+def test_one_source_gives_no_interval():
+    labels, scores, sources = scored()
+    sources = np.where(labels == 1, "one", sources)
+    report = evaluate_scores(frame(labels, scores, sources), real_threshold=0.2, generated_threshold=0.8)
+    assert report["auc"]["interval"] is None
+    assert report["verdicts"]["generated"]["generated"]["interval"] is None
+    assert report["verdicts"]["real"]["generated"]["interval"] is not None
+    assert report["by_generator"][0]["auc"]["interval"] is None
+
+
+def test_comparison_of_scores_is_paired():
+    labels, scores, sources = scored()
+    rows = frame(labels, scores, sources)
+    same = compare_scores(rows, 3 * scores + 1)  # the same order of pictures
+    assert same["auc"] == pytest.approx(roc_auc(labels, scores))
+    assert same["auc_head_minus_baseline"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    noise = compare_scores(rows, np.random.default_rng(5).normal(size=len(rows)))
+    difference = noise["auc_sources_weighted_equally_head_minus_baseline"]
+    assert 0.2 < difference["interval"][0] < difference["value"] < difference["interval"][1]
+
+
+def test_wilson_interval_equals_published_numbers():
+    assert wilson_interval(0, 10) == pytest.approx([0, 0.2775], abs=1e-4)
+    assert wilson_interval(5, 10) == pytest.approx([0.2366, 0.7634], abs=1e-4)
+    assert wilson_interval(0, 0) == [0.0, 1.0]
+
+
+def test_calibration_recovers_a_known_scale():
+    rng = np.random.default_rng(0)
+    logit = rng.normal(scale=2, size=20000)
+    labels = (rng.random(20000) < 1 / (1 + np.exp(-logit))).astype(int)
+    fitted = calibrate(labels, logit / 3 + 7, rng.integers(50, size=20000), target_fpr=0.1, target_fnr=0.1)
+    assert fitted.scale == pytest.approx(3, rel=0.05)
+    assert fitted.bias == pytest.approx(-21, rel=0.05)
+
+
+@pytest.mark.parametrize("target", [0.01, 0.03, 0.1])
+def test_thresholds_keep_the_target_rates_on_their_own_data(target):
+    labels, scores, sources = scored(rows=2000)
+    fitted = calibrate(labels, scores, sources, target_fpr=target, target_fnr=target)
+    probability, weights = fitted.probability(scores), source_weights(labels, sources)
+    flagged = np.average(probability[labels == 0] >= fitted.generated_threshold, weights=weights[labels == 0])
+    missed = np.average(probability[labels == 1] <= fitted.real_threshold, weights=weights[labels == 1])
+    assert target - 0.01 <= flagged <= target
+    assert target - 0.01 <= missed <= target
+
+
+def test_threshold_bounds_each_large_real_source():
+    """Source 0 lies above the other real ones: the mean over 20 sources hides it, the bound on each does not."""
+    rng = np.random.default_rng(0)
+    sources = np.repeat(np.arange(40), 50)
+    sources[-20:] = 40  # real, and too small to be bounded
+    labels = np.where(sources == 40, 0, sources % 2)
+    scores = rng.normal(size=2000) + 2 * labels + 1.5 * (sources == 0) + 4 * (sources == 40)
+    targets = {"target_fpr": 0.1, "target_fnr": 0.1}
+    loose = calibrate(labels, scores, sources, **targets)
+    bounded = calibrate(labels, scores, sources, **targets, target_source_fpr=0.06)
+
+    def rate(point, source):
+        return np.mean(point.probability(scores[sources == source]) >= point.generated_threshold)
+
+    assert rate(loose, 0) > 0.06
+    assert [rate(bounded, source) <= 0.06 for source in range(0, 40, 2)] == [True] * 20
+    assert rate(bounded, 0) == 0.06  # 3 of 50: no higher than needed
+    assert rate(bounded, 40) > 0.06
+    assert (loose.scale, loose.bias, loose.real_threshold) == (bounded.scale, bounded.bias, bounded.real_threshold)
+
+
+def test_thresholds_never_cross():
+    labels, scores, sources = scored(shift=20)
+    fitted = calibrate(labels, scores, sources, target_fpr=0.05, target_fnr=0.05)
+    assert fitted.real_threshold <= fitted.generated_threshold
+
+
+def test_calibration_refuses_what_it_cannot_use():
+    labels, scores, sources = scored()
+    with pytest.raises(ValueError, match="both classes"):
+        calibrate(np.zeros(3), np.zeros(3), np.zeros(3), target_fpr=0.1, target_fnr=0.1)
+    with pytest.raises(ValueError, match="do not rise"):
+        calibrate(labels, -scores, sources, target_fpr=0.1, target_fnr=0.1)
+    scores[0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        calibrate(labels, scores, sources, target_fpr=0.1, target_fnr=0.1)
+
+
+def frame(labels, scores, sources):
+    generator = np.where(labels == 1, "G", "")
+    probability = 1 / (1 + np.exp(-scores))
+    return pd.DataFrame(
+        {
+            "label": labels,
+            "score": scores,
+            "source": sources,
+            "generator": generator,
+            "style": "photoreal",
+            "probability": probability,
+        }
+    )
+
+
+def test_evaluation_counts_verdicts_by_class_source_and_generator():
+    rows = frame(np.array([0, 0, 0, 1, 1]), np.array([-3.0, 0.0, 3.0, 3.0, 0.0]), np.array(list("aabcc")))
+    report = evaluate_scores(rows, real_threshold=0.2, generated_threshold=0.8)
+    assert report["pictures"] == {"real": 3, "generated": 2}
+    assert report["verdicts"]["real"]["generated"]["value"] == pytest.approx(1 / 3)
+    assert report["verdicts"]["real"]["generated"]["sources_weighted_equally"] == pytest.approx(1 / 2)
+    assert report["verdicts"]["generated"]["uncertain"]["value"] == 0.5
+    assert [row["source"] for row in report["by_source"]] == ["c", "a", "b"]
+    assert report["by_generator"][0]["found"] == 0.5
+    assert report["auc"]["value"] == pytest.approx(4 / 6)
+    assert [(row["class"], row["uncertain"]) for row in report["by_style"]] == [("generated", 0.5), ("real", 1 / 3)]
+    # Real sources a (one right, one uncertain) and b (wrong) weigh the same, and so do the classes.
+    assert report["weighted_share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
+    assert report["weighted_share_right_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
+    assert report["weighted_balanced_accuracy_of_flagging"]["value"] == pytest.approx((0.5 + 0.5) / 2)
+
+
+def test_thresholds_of_other_sources_are_not_those_that_suit_the_source():
+    """One real source lies far above the others: its own scores raise the shipped threshold, the others' do not."""
+    rng = np.random.default_rng(0)
+    sources = np.repeat(np.arange(20), 50)
+    labels = (sources >= 10).astype(int)
+    scores = rng.normal(size=1000) + 3 * labels + 2.5 * (sources == 0)
+    rows = frame(labels, scores, sources.astype(str))
+    fitted = calibrate(labels, scores, sources, target_fpr=0.03, target_fnr=0.1)
+    rows["probability"] = fitted.probability(scores)
+    thresholds = {"real_threshold": fitted.real_threshold, "generated_threshold": fitted.generated_threshold}
+    shipped = evaluate_scores(rows, **thresholds)["verdicts"]["real"]["generated"]["value"]
+    honest = verdicts_by_other_sources(rows, sources, target_fpr=0.03, target_fnr=0.1)["real"]["generated"]["value"]
+    assert shipped <= 0.03
+    threshold = np.quantile(scores[(labels == 0) & (sources != 0)], 0.97)
+    of_the_odd_source = (scores[sources == 0] > threshold).sum() / 500
+    assert of_the_odd_source - 0.01 < honest < of_the_odd_source + 0.03
+    assert honest > shipped + 0.03
+
+
+def test_evaluation_of_one_class_says_none():
+    labels, scores, sources = scored()
+    report = evaluate_scores(
+        frame(labels, scores, sources).query("label == 0"), real_threshold=0.2, generated_threshold=0.8
+    )
+    assert report["auc"] is None
+    assert report["weighted_brier_score"] is None
+    assert report["verdicts"]["generated"] is None
+
+
+def test_evaluation_refuses_nothing_and_nan():
+    labels, scores, sources = scored()
+    with pytest.raises(ValueError, match="nothing to evaluate"):
+        evaluate_scores(frame(labels, scores, sources).head(0), real_threshold=0.2, generated_threshold=0.8)
+    scores[0] = np.nan
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate_scores(frame(labels, scores, sources), real_threshold=0.2, generated_threshold=0.8)
+
+
+def test_json_is_written_whole(tmp_path):
+    path = tmp_path / "new" / "evaluation.json"
+    write_evaluation(path.parent, {"x": 0.123456789, "y": [1, None]})
+    assert json.loads(path.read_text()) == {"x": 0.123457, "y": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_evaluation(path.parent, {"x": float("nan")})
+    assert json.loads(path.read_text())["x"] == 0.123457

@@ -1,0 +1,244 @@
+"""Robustness and text figures, against counts by hand; label swap; the standard views of a bank."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from modeling.deliveries import STANDARD_DELIVERIES
+from train.data.records import DataArguments, load_records
+from train.features.bank import FeatureBank, build_feature_bank
+from train.features.embedder import STANDARD_VIEW, choose_probed
+from train.features.file_facts import HASH_SIDE
+from train.fit.held_out import split_by_source
+from train.measure.calibration import verdicts
+from train.measure.evaluation import evaluate_views
+from train.measure.robustness import measure_robustness
+from train.measure.text_leak import has_text, measure_text
+
+THRESHOLDS = {"real_threshold": 0.3, "generated_threshold": 0.7}
+
+
+def views(shift=0.0, number=48, seed=0):
+    """Clean pictures and one standard delivery of every second one, whose scores are `shift` lower."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(number) % 2
+    clean = pd.DataFrame(
+        {
+            "record_id": [f"p{i}" for i in range(number)],
+            "label": label,
+            "source": [f"s{label}-{i // 2 % 4}" for i, label in enumerate(label)],
+            "generator": np.where(label == 1, np.where(np.arange(number) % 4 == 1, "A", "B"), ""),
+            "style": "photoreal",
+            "view": 0,
+            "delivery": "clean",
+            "score": rng.normal(size=number) + 2 * label - 1,
+            "format": "JPEG",
+            "width": 640,
+            "height": 480,
+            "file_bytes": 50_000,
+            "jpeg_quality": 90.0,
+            "metadata": "",
+            "perceptual_hash": [rng.bytes(HASH_SIDE**2 // 8).hex() for _ in range(number)],
+        }
+    )
+    probed = clean.iloc[: number // 2].assign(view=STANDARD_VIEW, delivery="hard")
+    probed["score"] = rng.permuted(probed["score"]) if shift is None else probed["score"] - shift
+    # The order of a bank's rows must not matter.
+    rows = pd.concat([clean, probed]).sample(frac=1, random_state=seed, ignore_index=True)
+    rows["probability"] = 1 / (1 + np.exp(-rows["score"]))
+    return rows.assign(verdict=verdicts(rows["probability"], **THRESHOLDS))
+
+
+def by_record(rows, view):
+    return rows[rows["view"] == view].set_index("record_id").sort_index()
+
+
+def test_a_delivery_is_compared_with_the_same_pictures_as_they_are():
+    rows = views(shift=1.0)
+    found = measure_robustness(rows)
+    delivered = by_record(rows, STANDARD_VIEW)
+    clean = by_record(rows, 0).loc[delivered.index]
+    assert found["pictures"] == {"real": 12, "generated": 12}
+    assert [row["delivery"] for row in found["deliveries"]] == ["clean", "hard"]
+    first, hard = found["deliveries"]
+    assert first["auc"]["value"] == pytest.approx(roc_auc_score(clean["label"], clean["score"]))
+    assert first["auc_minus_clean"] is None
+    assert first["verdict_changed"]["value"] == 0
+    changed = delivered["verdict"] != clean["verdict"]
+    assert changed.any()
+    assert hard["verdict_changed"]["value"] == pytest.approx(changed.mean())
+    assert hard["auc_minus_clean"]["value"] == pytest.approx(0)  # all scores fell alike
+    assert hard["auc_minus_clean"]["interval"] == pytest.approx([0, 0])
+    generated = delivered["label"] == 1
+    assert hard["generated_found"]["value"] == pytest.approx((delivered["verdict"][generated] == "generated").mean())
+    change = delivered["probability"] - clean["probability"]
+    assert hard["mean_probability_change"]["generated"] == pytest.approx(change[generated].mean())
+    assert hard["mean_absolute_probability_change"] == pytest.approx(change.abs().mean())
+    of_a = delivered["generator"] == "A"
+    assert found["called_generated"]["A"]["hard"] == pytest.approx((delivered["verdict"][of_a] == "generated").mean())
+    assert list(found["called_generated"]) == ["real pictures", "A", "B"]
+    assert found["pictures_by_group"] == {"real pictures": 12, "A": 6, "B": 6}
+
+
+def test_real_pictures_that_turn_generated_are_counted():
+    rows = views(shift=-3.0)
+    delivered = by_record(rows, STANDARD_VIEW).query("label == 0")
+    clean = by_record(rows, 0).loc[delivered.index]
+    turned = (delivered["verdict"] == "generated") & (clean["verdict"] != "generated")
+    hard = measure_robustness(rows)["deliveries"][1]
+    assert turned.any()
+    assert hard["real_turned_generated"]["value"] == pytest.approx(turned.mean())
+
+
+def test_the_worst_delivery_is_the_one_with_the_largest_fall():
+    rows = views(shift=None)
+    harmless = rows[rows["view"] == STANDARD_VIEW].assign(delivery="jpeg_95")
+    clean = by_record(rows, 0)
+    harmless["score"] = clean.loc[harmless["record_id"], "score"].to_numpy()
+    assert measure_robustness(pd.concat([rows, harmless]))["worst_delivery"] == "hard"
+
+
+def test_without_standard_views_there_is_no_robustness():
+    rows = views()
+    assert measure_robustness(rows[rows["view"] == 0]) is None
+
+
+def test_one_class_has_verdicts_and_no_auc():
+    found = measure_robustness(views(1.0).query("label == 0"))
+    assert found["deliveries"][1]["auc"] is None
+    assert found["deliveries"][1]["generated_found"] is None
+    assert found["deliveries"][1]["real_called_generated"] is not None
+    assert found["worst_delivery"] is None
+
+
+def test_swapping_the_labels_inverts_every_auc():
+    rows = views(shift=0.5)
+    right = evaluate_views(rows, **THRESHOLDS)
+    swapped = evaluate_views(rows.assign(label=1 - rows["label"], generator="x"), **THRESHOLDS)
+    for name in ("auc", "auc_sources_weighted_equally"):
+        assert swapped[name]["value"] == pytest.approx(1 - right[name]["value"])
+    for one, other in zip(right["robustness"]["deliveries"], swapped["robustness"]["deliveries"], strict=True):
+        assert other["auc"]["value"] == pytest.approx(1 - one["auc"]["value"])
+
+
+def test_the_worst_groups_are_named():
+    worst = evaluate_views(views(number=96), **THRESHOLDS)["worst"]
+    clean = views(number=96).query("view == 0")
+    flagged = (clean.query("label == 0").set_index("source")["verdict"] == "generated").groupby("source").mean()
+    found = (clean.query("label == 1").set_index("generator")["verdict"] == "generated").groupby("generator").mean()
+    assert worst["real_source"]["source"] == flagged.idxmax()
+    assert worst["real_source"]["called_generated"] == pytest.approx(flagged.max())
+    assert worst["generator"]["generator"] == found.idxmin()
+    assert worst["generator"]["found"] == pytest.approx(found.min())
+
+
+@pytest.fixture
+def probed_bank(parquet, backbone, tmp_path):
+    def build(name, **options):
+        records = load_records(DataArguments(data=str(parquet)))
+        return build_feature_bank(
+            records, tmp_path / name, backbone=str(backbone), views=2, probe_per_source=1, shard_size=8, **options
+        )
+
+    return build
+
+
+def test_a_bank_holds_the_standard_views_of_the_probed_pictures(probed_bank):
+    bank = probed_bank("bank")
+    standard = bank.rows[bank.rows["view"] == STANDARD_VIEW]
+    chosen = standard["record_id"].unique()
+    assert 5 <= len(chosen) <= 6  # one of each of six sources; one picture of the 24 is unreadable
+    deliveries = [name for name in STANDARD_DELIVERIES if name != "clean"]
+    for record in chosen:
+        assert standard[standard["record_id"] == record]["delivery"].tolist() == deliveries
+    assert set(bank.rows[bank.rows["view"] >= 0]["view"]) == {0, 1}
+    assert bank.rows["perceptual_hash"].str.len().eq(HASH_SIDE**2 // 4).all()
+
+
+def test_every_picture_is_embedded_under_the_named_deliveries(probed_bank):
+    standard = probed_bank("bank", deliveries=["web", "hard"]).rows.query("view == @STANDARD_VIEW")
+    counts = standard["delivery"].value_counts()
+    assert counts["web"] == counts["hard"] == 23
+    assert counts["jpeg_95"] == counts["reposted"] == standard.query("delivery == 'jpeg_95'")["source"].nunique()
+    with pytest.raises(ValueError, match="among clean, jpeg_95.*got emailed"):
+        probed_bank("other", deliveries=["emailed"])
+
+
+def test_robustness_is_measured_on_the_pictures_that_have_every_delivery():
+    rows = views(shift=1.0)
+    found = measure_robustness(rows)
+    others = rows[(rows["view"] == 0) & ~rows["record_id"].isin(by_record(rows, STANDARD_VIEW).index)]
+    everywhere = rows[rows["view"] == STANDARD_VIEW].assign(delivery="web")
+    more = others.assign(view=STANDARD_VIEW, delivery="web", score=0.0)
+    both = measure_robustness(pd.concat([rows, everywhere, more]))
+    assert both["pictures"] == found["pictures"]
+    assert {row["delivery"]: row for row in both["deliveries"]}["hard"] == found["deliveries"][1]
+
+
+def test_standard_views_depend_on_the_seed_and_the_picture_only(probed_bank):
+    first, again, other = (
+        probed_bank(name, batch_size=size, seed=seed) for name, size, seed in (("a", 5, 0), ("b", 16, 0), ("c", 5, 1))
+    )
+    assert first.rows.equals(again.rows)
+    torch.testing.assert_close(first.image_embeds, again.image_embeds, rtol=1e-4, atol=1e-5)
+    noisy = [bank.rows["delivery"].eq("noise_5").to_numpy() for bank in (first, other)]
+    assert not torch.equal(first.image_embeds[noisy[0]][:1], other.image_embeds[noisy[1]][:1])
+
+
+def test_which_pictures_are_probed_does_not_depend_on_order_or_label_counts(parquet):
+    records = load_records(DataArguments(data=str(parquet)))
+    chosen = choose_probed(records, 2, 0)
+    assert chosen == choose_probed(records.select(range(len(records) - 1, -1, -1)), 2, 0)
+    assert len(chosen) == 12
+    assert choose_probed(records, 0, 0) == set()
+    assert chosen != choose_probed(records, 2, 1)
+
+
+def test_a_selected_bank_keeps_rows_and_embeddings_together(probed_bank):
+    bank = probed_bank("bank")
+    kept = bank.select((bank.rows["view"] == 1).to_numpy())
+    assert set(kept.rows["view"]) == {1}
+    assert len(kept) == len(kept.image_embeds) == 23
+    assert torch.equal(kept.image_embeds[0], bank.image_embeds[int(np.flatnonzero(bank.rows["view"] == 1)[0])])
+    assert bank.select(np.ones(len(bank), dtype=bool)) is bank
+
+
+def test_a_text_that_only_generated_pictures_have_is_shown_as_a_leak():
+    rng = np.random.default_rng(0)
+    label = np.arange(40) % 2
+    pictures = pd.DataFrame({"label": label, "source": [f"s{i % 8}" for i in range(40)], "score": rng.normal(size=40)})
+    text = torch.from_numpy(label[:, None] * rng.normal(size=(40, 4))).float()
+    bank = FeatureBank(pictures, torch.zeros(40, 4), text, {})
+    parts = {name: pictures["score"].to_numpy() for name in ("image only", "text only", "same text")}
+    written = has_text(bank, np.ones(40, dtype=bool))
+    measured = measure_text(pictures, written, parts)
+    assert measured["pictures_with_text"] == {"real": 0.0, "generated": 1.0}
+    assert measured["auc"]["a text at all"]["value"] == 1
+    assert measured["auc"]["text only"]["value"] == pytest.approx(roc_auc_score(label, pictures["score"]))
+    assert measure_text(pictures, np.zeros(40, dtype=bool), {}) is None
+
+
+def test_where_every_picture_is_a_source_not_all_are_probed(parquet, monkeypatch):
+    monkeypatch.setattr("train.features.embedder.MOST_PROBED", 3)
+    records = load_records(DataArguments(data=str(parquet)))
+    alone = records.remove_columns("source").add_column("source", records["record_id"])
+    chosen = choose_probed(alone, 8, 0)
+    labels = dict(zip(records["record_id"], records["label"], strict=True))
+    assert sorted(labels[record] for record in chosen) == [0, 0, 0, 1, 1, 1]
+
+
+def test_groups_of_sources_do_not_depend_on_how_many_views_were_probed():
+    rows = views(number=96)
+    bank = FeatureBank(rows, torch.zeros(len(rows), 2), None, {})
+    clean = bank.select((rows["view"] == 0).to_numpy())
+    with_probes = dict(zip(rows["source"], split_by_source(bank, 3), strict=True))
+    assert with_probes == dict(zip(clean.rows["source"], split_by_source(clean, 3), strict=True))
+
+
+def test_a_score_that_is_not_finite_is_refused_in_any_view():
+    rows = views()
+    rows.loc[rows["view"] == STANDARD_VIEW, "score"] = np.nan
+    with pytest.raises(ValueError, match="24 scores are not finite"):
+        evaluate_views(rows, **THRESHOLDS)

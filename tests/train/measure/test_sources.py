@@ -1,0 +1,66 @@
+"""Folds keep sources whole and classes balanced, by scikit-learn for few sources and by our own rule for many."""
+
+import time
+
+import numpy as np
+import pytest
+from sklearn.model_selection import StratifiedGroupKFold
+
+from train.measure import sources as folds
+from train.measure.sources import folds_of_sources
+
+
+def data(sources, seed=0, mixed=False):
+    """Sources of 1 to 30 pictures, real ones three times as many; some of both classes."""
+    rng = np.random.default_rng(seed)
+    sizes = np.minimum(rng.geometric(0.2, size=sources), 30)
+    source = np.repeat(np.arange(sources), sizes)
+    label = (source % 4 == 0).astype(int)
+    if mixed:
+        label = np.where(source % 3 == 0, rng.integers(2, size=len(source)), label)
+    order = rng.permutation(len(source))
+    return label[order], np.array([f"s{i}" for i in source[order]])
+
+
+def test_few_sources_are_divided_as_scikit_learn_does():
+    labels, sources = data(60)
+    expected = StratifiedGroupKFold(n_splits=5, shuffle=True, random_state=0).split(labels, labels, sources)
+    found = folds_of_sources(labels, sources, 5)
+    for (outside, inside), (fitted, scored) in zip(found, expected, strict=True):
+        assert (outside == fitted).all()
+        assert (inside == scored).all()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("number", [2, 5])
+def test_no_source_is_divided_and_both_classes_are_balanced(mixed, number):
+    labels, sources = data(folds.MANY_SOURCES + 500, mixed=mixed)
+    found = folds_of_sources(labels, sources, number)
+    inside = np.concatenate([rows for _, rows in found])
+    assert sorted(inside) == list(range(len(labels)))
+    shares = []
+    for outside, rows in found:
+        assert not set(sources[outside]) & set(sources[rows])
+        assert len(outside) + len(rows) == len(labels)
+        shares.append([(labels[rows] == label).sum() / (labels == label).sum() for label in (0, 1)])
+    assert np.array(shares) == pytest.approx(np.full((number, 2), 1 / number), abs=0.002)
+
+
+def test_one_giant_source_does_not_unbalance_the_others():
+    labels, sources = data(folds.MANY_SOURCES + 500)
+    sources[(labels == 0) & (np.arange(len(labels)) % 2 == 0)] = "giant"  # half of all real pictures
+    found = folds_of_sources(labels, sources, 5)
+    real, generated = (sorted((labels[rows] == label).sum() for _, rows in found) for label in (0, 1))
+    giant = (sources == "giant").sum()
+    assert real[-1] == giant  # alone in its fold
+    assert max(real[:-1]) - min(real[:-1]) < 5
+    assert max(generated) - min(generated) < 5
+
+
+def test_fifty_thousand_sources_take_seconds():
+    labels = np.arange(50_000) % 2
+    start = time.process_time()
+    found = folds_of_sources(labels, np.array([f"s{i}" for i in range(50_000)]), 5)
+    assert time.process_time() - start < 5
+    assert [len(rows) for _, rows in found] == [10_000] * 5
+    assert [labels[rows].sum() for _, rows in found] == [5000] * 5

@@ -1,0 +1,272 @@
+"""The documents say what was measured."""
+
+import json
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+
+from modeling import RobustClipConfig
+from modeling.embedded import ROOT
+from train.__main__ import _parse
+from train.arguments import RobustTrainingArguments
+from train.fit.fitting import FitArguments
+from train.report.card import BEGIN, END, CardArguments, figures_table, model_card, read_notes, update_documents
+
+DEFAULT = ROOT / "checkpoints" / "default"
+FIGURE = {"value": 0.71234, "interval": [0.6, 0.8]}
+SHARE = {"value": 0.4321, "interval": None}
+DELIVERY = {
+    "auc": FIGURE,
+    "auc_minus_clean": {"value": -0.05, "interval": [-0.1, 0.0]},
+    "real_called_generated": SHARE,
+    "generated_found": None,
+    "verdict_changed": SHARE,
+    "real_turned_generated": SHARE,
+    "mean_probability_change": {"real": 0.1, "generated": None},
+    "mean_absolute_probability_change": 0.1,
+}
+NEW = {
+    "worst": {
+        "real_source": {"source": "a|b", "pictures": 12, "called_generated": 0.25, "interval": [0.1, 0.5]},
+        "generator": {"generator": "G", "pictures": 99, "found": 0.08, "interval": [0.0, 0.1], "called_real": 0.63},
+        "style": None,
+    },
+    "robustness": {
+        "pictures": {"real": 296, "generated": 130},
+        "sources": {"real": 37, "generated": 17},
+        "deliveries": [
+            DELIVERY | {"delivery": "clean", "auc_minus_clean": None},
+            DELIVERY | {"delivery": "thumbnail"},
+        ],
+        "called_generated": {"real": {"clean": 0.1, "thumbnail": 0.2}},
+        "worst_delivery": "thumbnail",
+    },
+    "bias_audit": {
+        "protocol": "fitted on other sources",
+        "counts": {
+            "format": {"real": {"JPEG": 12, "PNG": 2}, "generated": {}},
+            "metadata": {"real": {"": 14}, "generated": {"exif": 3}},
+        },
+        "medians": {"width": {"real": 400.0, "generated": 360.5}, "jpeg_quality": {"real": None, "generated": 88.0}},
+        "rules": [{"facts": "format", "auc": FIGURE}, {"facts": "size", "auc": None}],
+        "gives_away": ["format"],
+        "warning": "A rule tells the classes apart by: format.",
+        "matched": {
+            "on": "format",
+            "pictures": {"real": 10, "generated": 9},
+            "auc": FIGURE,
+            "auc_before": FIGURE,
+            "rule_auc": None,
+        },
+        "duplicates": {
+            "limit": 32,
+            "bits": 256,
+            "pairs": 3,
+            "pairs_of_two_sources": 2,
+            "pairs_of_two_classes": 1,
+            "examples": [["a secret name", "another", 4]],
+            "in_training": None,
+        },
+    },
+    "text": {
+        "pictures_with_text": {"real": 0.123, "generated": 1.0},
+        "auc": {"image and text": FIGURE, "image only": FIGURE, "text only": None, "same text": FIGURE},
+    },
+}
+
+
+@pytest.fixture
+def evaluation():
+    return json.loads((DEFAULT / "evaluation.json").read_text())
+
+
+@pytest.fixture
+def config():
+    return json.loads((DEFAULT / "config.json").read_text())
+
+
+@pytest.mark.parametrize("document", ["model_card.md", "checkpoints/default/README.md"])
+def test_the_committed_card_is_the_one_that_the_committed_evaluation_gives(document, evaluation, config):
+    assert (ROOT / document).read_text() == model_card(evaluation, config, read_notes(DEFAULT))
+
+
+def test_the_figures_of_the_readme_are_those_of_the_committed_evaluation(evaluation):
+    shown = (ROOT / "README.md").read_text().split(BEGIN)[1].split(END)[0]
+    assert shown.strip() == figures_table(evaluation).strip()
+
+
+def test_the_hub_reads_the_metadata(evaluation, config):
+    data = ModelCard(model_card(evaluation, config, read_notes(DEFAULT))).data
+    assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "transformers", "image-classification")
+    assert data.base_model == "openai/clip-vit-base-patch16"
+    results = {result.metric_name: result for result in data.eval_results}
+    assert len(results) == 6
+    assert results["ROC AUC"].metric_value == evaluation["auc"]["value"]
+    assert results["ROC AUC"].metric_args == {"interval_95": evaluation["auc"]["interval"]}
+    false_alarms = evaluation["verdicts_by_other_sources"]["real"]["generated"]["value"]
+    assert results["Real pictures called generated"].metric_value == false_alarms
+    assert {result.task_type for result in data.eval_results} == {"image-classification"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda evaluation: evaluation["auc"].update(value=0.12345),
+        lambda evaluation: evaluation["by_generator"][4].update(found=0.12345),
+        lambda evaluation: evaluation["by_style"][0].update(uncertain=0.12345),
+        lambda evaluation: evaluation["calibration"].update(scale=0.12345),
+        lambda evaluation: evaluation["weighted_brier_score"].update(value=0.12345),
+        lambda evaluation: evaluation["random_deliveries"]["auc"].update(value=0.12345),
+        lambda evaluation: evaluation["verdicts_by_other_sources"]["generated"]["real"].update(value=0.12345),
+    ],
+)
+def test_a_changed_figure_changes_the_card(change, evaluation, config):
+    before = model_card(evaluation, config, None)
+    change(evaluation)
+    after = model_card(evaluation, config, None)
+    assert after != before
+    assert "12.3 %" in after or "0.123" in after
+
+
+def test_a_card_without_notes_claims_nothing_about_the_data(evaluation, config):
+    for name in ("robustness", "bias_audit", "worst", "text"):
+        evaluation.pop(name)
+    text = model_card(evaluation, RobustClipConfig.from_dict(config), None)
+    assert "# Detector of AI-generated images\n" in text
+    assert "their origin and licences are not recorded here" in text
+    assert "Time and energy were not metered." in text
+    assert "one by one (JPEG and WebP qualities, sizes, screenshots, reposts) were not measured" in text
+    assert "by facts of the files alone was not measured" in text
+    assert "The worst groups were not named" in text
+    assert "## Text" not in text
+    assert ModelCard(text).data.license is None
+
+
+@pytest.mark.parametrize("merged", [["a=b", "c=d"], []])
+def test_the_settings_that_a_card_prints_are_read_by_fit(merged, evaluation, config, tmp_path):
+    evaluation["made_by"]["arguments"]["merge_sources"] = merged
+    block = model_card(evaluation, config, None).split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "fit.yaml").write_text(block)
+    flags = [str(tmp_path / "fit.yaml"), "--bank", "bank", "--output_dir", str(tmp_path / "out")]
+    fit_arguments, training = _parse((FitArguments, RobustTrainingArguments), "fit", flags)
+    assert fit_arguments.merge_sources == merged
+    assert training.sam_rho == evaluation["made_by"]["arguments"]["sam_rho"]
+
+
+def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config):
+    config["text_config"] = {"hidden_size": 16}
+    text = model_card(evaluation | NEW, config, None)
+    assert "| thumbnail | 0.712 [0.600, 0.800] | -0.050 [-0.100, 0.000] | 43.2 % (no interval) |" in text
+    assert "The largest fall of AUC: thumbnail." in text
+    assert r"- real source a\|b: 25.0 % [10.0, 50.0] of 12 pictures called generated." in text
+    assert "- generator G: 8.0 % [0.0, 10.0] of 99 pictures found, 63.0 % called real." in text
+    assert "\nA rule tells the classes apart by: format.\n" in text
+    assert "\nFormat: real JPEG 12, PNG 2; generated none.\n" in text
+    assert "\nMetadata: real none 14; generated exif 3.\n" in text
+    assert r"| jpeg\_quality | none | 88 |" in text
+    assert "3 pairs, 2 of them of two sources and\n1 of two classes." in text
+    assert "a secret name" not in text
+    assert "12.3 % of the real pictures and 100.0 % of the generated ones have a text." in text
+    assert "| text only | not defined here |" in text
+
+
+def test_parts_that_are_null_are_named_as_not_measured(evaluation, config):
+    evaluation |= dict.fromkeys(NEW) | {"random_deliveries": None}
+    config["text_config"] = {"hidden_size": 16}
+    text = model_card(evaluation, config, None)
+    assert text.count("not measured for this checkpoint") == 3
+
+
+def test_another_backbone_is_called_by_its_familys_name(evaluation, config):
+    config["vision_config"] = {"model_type": "dinov3_vit"}
+    config["backbone_name"] = "facebook/dinov3-vitb16-pretrain-lvd1689m"
+    text = model_card(evaluation, config, None)
+    assert "Image tower of DINOv3 (facebook/dinov3-vitb16-pretrain-lvd1689m), frozen" in text
+    assert "CLIP (" not in text
+
+
+def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluation, config):
+    config |= {"image_layers": None, "image_tokens": None, "head_components": None}
+    evaluation["targets"] = {"fpr": 0.03, "fnr": 0.1, "source_fpr": None}
+    evaluation["made_by"]["arguments"]["head_members"] = 1
+    plain = model_card(evaluation, config, None)
+    config |= {"image_layers": [2, 3], "image_tokens": ["class", "patch_mean"], "head_components": 7}
+    evaluation["targets"]["source_fpr"] = 0.06
+    evaluation["made_by"]["arguments"]["head_members"] = 5
+    told = model_card(evaluation, config, None)
+    for sentence in (
+        "the class and patch_mean tokens behind the blocks 2, 3 of the image tower, each as 7 principal",
+        "It is 5 fits by other seeds, joined",
+        "with at most 6.0 % of any one real source of 30 or more pictures, and 10.0 %",
+    ):
+        assert sentence in told
+        assert sentence not in plain
+
+
+def test_a_card_says_how_the_head_is_built_and_regularised(evaluation, config):
+    settings = evaluation["made_by"]["arguments"]
+    config["head_depth"] = 0
+    settings |= {"weight_decay": 60.0, "feature_noise": 1.0}
+    linear = model_card(evaluation, config, None)
+    assert "frozen; a head of\na Linear layer on the embedding" in linear
+    assert "weight decay 60, Gaussian noise of 1 times their spread on the head's features;" in linear
+    config |= {"head_depth": 1, "head_activation": "relu", "head_dropout": 0.2}
+    settings["feature_noise"] = 0.0
+    deep = model_card(evaluation, config, None)
+    assert "a head of\n1 x [Linear, BatchNorm, relu, Dropout 0.2] and a Linear layer on" in deep
+    assert "Gaussian noise of" not in deep
+
+
+def test_a_local_backbone_is_not_named(evaluation, config):
+    config["backbone_name"] = "/home/somebody/clip"
+    text = model_card(evaluation, config, None)
+    assert "somebody" not in text
+    assert ModelCard(text).data.base_model is None
+
+
+def test_notes_hold_words_and_no_measured_figures():
+    notes = read_notes(DEFAULT)
+    assert "%" not in yaml.safe_dump({name: text for name, text in notes.items() if name != "data"})
+
+
+def test_an_evaluation_of_another_head_and_unknown_notes_are_refused(evaluation, config):
+    with pytest.raises(ValueError, match=r"must hold only title, .*, got titel"):
+        model_card(evaluation, config, {"titel": "x"})
+    config["generated_threshold"] = 0.9
+    with pytest.raises(ValueError, match=r"threshold 0\.\d{6} for 'generated', the configuration 0.900000"):
+        model_card(evaluation, config, None)
+    del evaluation["verdicts_by_other_sources"]
+    with pytest.raises(ValueError, match="must be one that `fit` wrote"):
+        model_card(evaluation, config, None)
+
+
+def test_the_command_writes_card_and_table_and_keeps_the_rest_of_a_document(tmp_path, evaluation, config):
+    evaluation["auc"] = {"value": 0.12345, "interval": [0.1, 0.2]}
+    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    (tmp_path / "card.yaml").write_text("title: Mine\n")
+    document = tmp_path / "document.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    arguments = CardArguments(str(tmp_path), str(tmp_path / "copy.md"), [str(document)])
+    assert update_documents(arguments) == [tmp_path / "README.md", tmp_path / "copy.md", document]
+    text = document.read_text()
+    assert text.startswith(f"before\n{BEGIN}\nProtocol: ")
+    assert text.endswith(f"|\n{END}\nafter\n")
+    assert "| ROC AUC | 0.123 [0.100, 0.200] |" in text
+    card = (tmp_path / "README.md").read_text()
+    assert "# Mine\n" in card
+    assert card == (tmp_path / "copy.md").read_text()
+    update_documents(arguments)
+    assert document.read_text() == text
+
+
+def test_a_document_without_marks_is_refused_and_none_is_written(tmp_path):
+    first, second = tmp_path / "a.md", tmp_path / "b.md"
+    first.write_text(f"{BEGIN}\n{END}\n")
+    second.write_text("nothing\n")
+    card = tmp_path / "card.md"
+    with pytest.raises(ValueError, match=r"b\.md must hold the marks"):
+        update_documents(CardArguments(str(DEFAULT), str(card), [str(first), str(second)]))
+    assert first.read_text() == f"{BEGIN}\n{END}\n"
+    assert not card.exists()

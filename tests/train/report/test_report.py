@@ -1,0 +1,373 @@
+"""A report says what the evaluation says, in every form, whatever the names in it."""
+
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from train.measure.evaluation import evaluate_views, write_evaluation
+from train.report.markdown import cell, number, percent, table
+from train.report.page import html_page
+from train.report.plots import _sources
+from train.report.tables import csv_tables
+from train.report.writing import PICTURE_COLUMNS, write_report
+
+from ..measure.test_robustness import THRESHOLDS, views
+
+ODD = "a|b $\\foo$ <script>alert(1)</script> [x](http://example.com) ![y](http://example.com/z.png)\n# *c*"
+MADE_BY = {
+    "checkpoint": "mine",
+    "bank": {"records_sha256": "0123456789abcdef"},
+    "git_commit": "abcdef0123456789",
+    "unreadable_pictures": 2,
+    "date": "2026-11-24",
+}
+
+
+def evaluated(rows, **changes):
+    evaluation = evaluate_views(rows, **THRESHOLDS)
+    return evaluation | {"made_by": MADE_BY, "text": None} | changes, rows[rows["view"] == 0]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    rows = views(shift=1.0)
+    rows["source"] = rows["source"].replace("s0-1", ODD)
+    rows["generator"] = rows["generator"].replace("A", ODD)
+    evaluation, pictures = evaluated(rows)
+    write_report(folder, evaluation, pictures)
+    return folder, evaluation, pictures
+
+
+def table_cells(markdown, first):
+    """Cells of the table rows that start so."""
+    lines = [line for line in markdown.splitlines() if line.startswith(f"| {first}")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
+    folder, evaluation, _ = report
+    markdown = (folder / "report.md").read_text()
+    for title, told, name in (
+        ("ROC AUC |", number, "auc"),
+        ("ROC AUC, sources", number, "auc_sources_weighted_equally"),
+        ("average precision", number, "average_precision"),
+        ("balanced accuracy", number, "weighted_balanced_accuracy_of_flagging"),
+        ("Brier score", number, "weighted_brier_score"),
+        ("expected calibration error", number, "weighted_expected_calibration_error"),
+        ("oracle: generated pictures found at 1 %", percent, "tpr_at_1_percent_fpr"),
+        ("oracle: generated pictures found at 5 %", percent, "tpr_at_5_percent_fpr"),
+        ("oracle: equal error rate", percent, "oracle_equal_error_rate"),
+    ):
+        assert [cells[1] for cells in table_cells(markdown, title)] == [told(evaluation[name])], name
+    answered, right = (percent(evaluation[f"weighted_share_{name}"]) for name in ("answered", "right_of_answered"))
+    assert f"{answered} are answered, and of these {right} rightly" in markdown
+    shares = evaluation["verdicts"]["real"]
+    assert table_cells(markdown, "real, shipped")[0][1:] == [
+        percent(shares[k]) for k in ("real", "uncertain", "generated")
+    ]
+    hard = evaluation["robustness"]["deliveries"][1]
+    assert table_cells(markdown, "hard")[0][1] == number(hard["auc"])
+    assert table_cells(markdown, "hard")[0][5] == percent(hard["verdict_changed"])
+    assert len(table_cells(markdown, "s0-")) == 3  # and the odd one
+    assert "oracle" in markdown
+    assert "2 could not be read" in markdown
+    assert r"a\|b $\\foo$ \<script\>" in markdown
+
+
+def test_generators_and_styles_have_a_table_of_their_other_figures(report):
+    folder, evaluation, _ = report
+    markdown = (folder / "report.md").read_text()
+    row = next(row for row in evaluation["by_generator"] if row["generator"] == "B")
+    told = table_cells(markdown, "B |")[1]
+    assert told[1:7] == [
+        number(row["balanced_average_precision"]),
+        percent(row["tpr_at_1_percent_fpr"]),
+        percent(row["tpr_at_5_percent_fpr"]),
+        percent(row["oracle_equal_error_rate"]),
+        number(row["balanced_accuracy_of_flagging"]),
+        number(row["brier_score"]),
+    ]
+    assert told[7] == "-"  # 12 pictures: their calibration error would be mostly noise
+    assert told[8].startswith(f"{100 * row['answered']:.1f} % [")
+    assert told[9].startswith(f"{100 * row['wrong_of_answered']:.1f} % [")
+    assert len(table_cells(markdown, "photoreal, real")) == 1
+
+
+def test_the_report_rounds_as_what_is_made_from_the_written_evaluation(tmp_path):
+    evaluation, pictures = evaluated(views())
+    share = {"value": 0.0125001787, "interval": [0.0045001787, 0.0245]}
+    evaluation |= {"tpr_at_1_percent_fpr": share}
+    write_evaluation(tmp_path, evaluation)
+    write_report(tmp_path, evaluation, pictures)
+    written = json.loads((tmp_path / "evaluation.json").read_text())["tpr_at_1_percent_fpr"]
+    assert percent(written) != percent(share)
+    [[_, told]] = table_cells((tmp_path / "report.md").read_text(), "oracle: generated pictures found at 1 %")
+    assert told == percent(written)
+
+
+def test_random_deliveries_have_a_section(tmp_path):
+    rows = views()
+    random = rows[rows["view"] == 0].assign(view=1, delivery="random", score=lambda table: table["score"] - 0.4)
+    evaluation, pictures = evaluated(pd.concat([rows, random], ignore_index=True))
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    section = markdown.partition("## Random deliveries")[2].partition("\n## ")[0]
+    assert "24 views of real and 24 of generated pictures" in section
+    assert f"ROC AUC {number(evaluation['random_deliveries']['auc'])}, against {number(evaluation['auc'])}" in section
+    found = evaluation["random_deliveries"]["verdicts"]["generated"]
+    assert table_cells(section, "generated")[0][1:] == [percent(found[k]) for k in ("real", "uncertain", "generated")]
+    assert "Random deliveries</h2>" in (tmp_path / "report.html").read_text()
+    del evaluation["random_deliveries"]["views"]  # as evaluations were written before
+    write_report(tmp_path, evaluation, pictures)
+    assert "both classes alike. ROC AUC" in (tmp_path / "report.md").read_text()
+
+
+def test_every_row_of_a_table_has_the_cells_of_its_header(report):
+    folder, _, _ = report
+    width = None
+    for line in (folder / "report.md").read_text().splitlines():
+        if line.startswith("|"):
+            now = len(re.split(r"(?<!\\)\|", line))
+            assert width in (None, now), line
+            width = now
+        else:
+            width = None
+
+
+def test_the_page_holds_everything_and_obeys_no_name(report):
+    folder, _, _ = report
+    page = (folder / "report.html").read_text()
+    assert "<script" not in page
+    assert "<a " not in page
+    sources = re.findall(r'src="([^"]*)"', page)
+    assert len(sources) == 6
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(re.findall(r'alt="([^"]+)"', page))
+    assert "href=" not in page
+    assert page.count("<table>") == page.count('<div class="scroll"')
+    assert "<title>How right is the detector? An evaluation</title>" in page
+
+
+def test_the_tables_read_back_equal_to_the_evaluation(report):
+    folder, evaluation, pictures = report
+    sources = pd.read_csv(folder / "sources.csv")
+    assert sources["source"].tolist() == [row["source"] for row in evaluation["by_source"]]
+    np.testing.assert_allclose(
+        sources["wrong_interval_low"], [row["wrong_interval"][0] for row in evaluation["by_source"]]
+    )
+    deliveries = pd.read_csv(folder / "deliveries.csv")
+    hard = evaluation["robustness"]["deliveries"][1]
+    assert deliveries["auc_value"][1] == pytest.approx(hard["auc"]["value"])
+    assert deliveries["auc_interval_high"][1] == pytest.approx(hard["auc"]["interval"][1])
+    back = pd.read_csv(folder / "pictures.csv", keep_default_na=False)
+    assert list(back) == PICTURE_COLUMNS
+    np.testing.assert_allclose(back["score"], pictures["score"])
+
+
+def leaves(value, name=""):
+    """Names of the numbers and words in a row of evaluation.json, as a flat table calls them."""
+    if isinstance(value, dict):
+        return [leaf for key, item in value.items() for leaf in leaves(item, f"{name}_{key}")]
+    if isinstance(value, list):
+        return [f"{name}_low"[1:], f"{name}_high"[1:]]
+    return [name[1:]]
+
+
+def test_no_number_of_a_row_is_left_out_of_its_table(report):
+    folder, evaluation, _ = report
+    hard = evaluation["robustness"]["deliveries"][1]
+    for name, row in (
+        ("sources", evaluation["by_source"][0]),
+        ("generators", evaluation["by_generator"][0]),
+        ("styles", evaluation["by_style"][0]),
+        ("deliveries", hard),
+    ):
+        row = {key: value for key, value in row.items() if key != "balanced_reliability"}
+        assert set(pd.read_csv(folder / f"{name}.csv")) == set(leaves(row))
+    told = pd.read_csv(folder / "reliability.csv", keep_default_na=False)
+    for kind in ("generator", "style"):
+        expected = [
+            (group[kind], group.get("class", "generated"), tenth["pictures"])
+            for group in evaluation[f"by_{kind}"]
+            for tenth in group["balanced_reliability"]
+        ]
+        part = told[told["of"] == kind]
+        assert list(zip(part["name"], part["class"], part["pictures"], strict=True)) == expected
+    assert (told["of"] == "all").sum() == len(evaluation["weighted_reliability"])
+
+
+def test_tables_have_the_same_columns_without_rows_and_without_figures(report):
+    _, evaluation, pictures = report
+    full, nothing = csv_tables(evaluation, pictures), csv_tables({"robustness": None}, pictures[:0])
+    no_figure = {"robustness": {"deliveries": [{"delivery": "clean", "auc": None}]}}
+    assert "\nclean,," in csv_tables(no_figure, pictures)["deliveries.csv"]
+    for tables in (nothing, csv_tables(no_figure, pictures)):
+        assert {name: text.partition("\n")[0] for name, text in tables.items()} == {
+            name: text.partition("\n")[0] for name, text in full.items()
+        }
+
+
+def test_the_plots_are_pictures(report):
+    folder, _, _ = report
+    for name in ("roc", "scores", "reliability", "sources", "robustness", "heatmap"):
+        with Image.open(io.BytesIO((folder / f"{name}.png").read_bytes())) as image:
+            assert min(image.size) > 250
+
+
+def test_the_same_evaluation_gives_the_same_bytes(report, tmp_path):
+    folder, evaluation, pictures = report
+    write_report(tmp_path, evaluation, pictures)
+    for file in folder.iterdir():
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
+
+
+def test_what_was_not_measured_is_said(tmp_path):
+    rows = views()
+    evaluation, pictures = evaluated(rows[rows["view"] == 0])
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "make the bank with --probe_per_source" in markdown
+    assert "make it with --views 2 or more" in markdown
+    assert "The detector reads no text" in markdown
+    assert not (tmp_path / "heatmap.png").exists()
+
+
+def test_an_evaluation_from_before_the_audits_is_reported(tmp_path):
+    evaluation = json.loads((Path(__file__).parents[2] / "checkpoints/default/evaluation.json").read_text())
+    for name in ("worst", "robustness", "bias_audit", "text", "random_deliveries"):
+        evaluation.pop(name, None)
+    evaluation["made_by"].pop("date", None)
+    write_report(tmp_path, evaluation, views().query("view == 0"))
+    markdown = (tmp_path / "report.md").read_text()
+    assert table_cells(markdown, "ROC AUC |")[0][1] == number(evaluation["auc"])
+    assert "date unknown" in markdown
+    assert "older than the audit" in markdown
+    assert pd.read_csv(tmp_path / "deliveries.csv").empty
+
+
+def test_parts_that_are_missing_inside_a_section_are_said(tmp_path):
+    evaluation, pictures = evaluated(views(), made_by=None)
+    del evaluation["robustness"]["pictures_by_group"]
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "Data unknown, code unknown, date unknown." in markdown
+    assert "an unknown number could not be read" in markdown
+
+
+def test_changed_code_is_told(tmp_path):
+    evaluation, pictures = evaluated(views(), made_by={"git_commit": "0123456789abcdef-dirty"})
+    write_report(tmp_path, evaluation, pictures)
+    assert "code 0123456789ab with uncommitted changes" in (tmp_path / "report.md").read_text()
+
+
+def test_a_report_that_fails_leaves_the_folder_as_it_was(report, tmp_path, monkeypatch):
+    _, evaluation, pictures = report
+    (tmp_path / "roc.png").write_bytes(b"old")
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("train.report.writing.html_page", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_report(tmp_path, evaluation, pictures)
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("roc.png", b"old")]
+
+
+def test_one_class_is_reported_without_the_figures_that_need_both(tmp_path):
+    evaluation, pictures = evaluated(views().query("label == 0"))
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| ROC AUC | not defined here |" in markdown
+    assert "real, shipped thresholds" in markdown
+    assert "No rule reaches" not in markdown
+    share_answered = evaluation["weighted_share_answered"]
+    by_source = (pictures["verdict"] != "uncertain").groupby(pictures["source"]).mean()
+    assert share_answered["value"] == pytest.approx(by_source.mean())
+
+
+def test_pictures_that_were_trained_on_are_announced_first(tmp_path):
+    evaluation, pictures = evaluated(views(), fitted_on_these_pictures=True)
+    write_report(tmp_path, evaluation, pictures)
+    assert "every figure here is too good" in (tmp_path / "report.md").read_text().splitlines()[2]
+
+
+def test_text_and_leaks_are_told(tmp_path):
+    figure = {"value": 0.9876, "interval": None}
+    text = {"pictures_with_text": {"real": 0.0, "generated": 1.0}, "auc": {"text only": figure}}
+    evaluation, pictures = evaluated(views(), text=text)
+    evaluation["bias_audit"]["warning"] = "It leaks."
+    evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 3, "examples": [["p0", "t0", 1]]}
+    write_report(tmp_path, evaluation, pictures)
+    markdown = (tmp_path / "report.md").read_text()
+    assert "| text only | 0.988 (no interval) |" in markdown
+    assert "**It leaks.**" in markdown
+    assert "3 pictures are also in the training data" in markdown
+    assert "named in duplicates.csv" in markdown
+    told = (tmp_path / "duplicates.csv").read_text()
+    assert told == "other_of,record_id,other_record_id,bits_apart\nthe training,p0,t0,1\n"
+
+
+def test_no_picture_is_named_but_in_the_tables(tmp_path):
+    """evaluation.json is published, the page is sent on: names of files may be private."""
+    rows = views()
+    rows["record_id"] = "private-" + rows["record_id"]
+    rows["perceptual_hash"] = rows["perceptual_hash"].iloc[0]
+    evaluation, pictures = evaluated(rows)
+    evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 1, "examples": [["private-p0", "t0", 1]]}
+    write_evaluation(tmp_path, evaluation)
+    write_report(tmp_path, evaluation, pictures)
+    naming = {path.name for path in tmp_path.iterdir() if b"private-p" in path.read_bytes()}
+    assert naming == {"duplicates.csv", "pictures.csv"}
+    written = json.loads((tmp_path / "evaluation.json").read_text())
+    assert written["bias_audit"]["duplicates"]["pairs"] == 47
+    assert written["bias_audit"]["duplicates"]["in_training"] == {"pictures": 1}
+    assert len(pd.read_csv(tmp_path / "duplicates.csv")) == 21
+    write_report(tmp_path / "again", written, pictures)  # from what was written, without names
+    assert pd.read_csv(tmp_path / "again" / "duplicates.csv").empty
+
+
+def test_many_sources_are_drawn_up_to_a_limit(tmp_path):
+    rows = views(number=400)
+    rows["source"] = [f"{kind}-{i % 90}" for i, kind in enumerate(rows["label"])]
+    evaluation, pictures = evaluated(rows[rows["view"] == 0])
+    write_report(tmp_path, evaluation, pictures)
+    with Image.open(tmp_path / "sources.png") as image:
+        assert image.height < 3000
+
+
+def test_the_title_that_names_what_is_left_out_fits_the_plot(report):
+    _, evaluation, _ = report
+    row = next(row for row in evaluation["by_source"] if row["class"] == "real")
+    long = [row | {"source": f"{i} {'a long name ' * 9}"} for i in range(100)]
+    figure = _sources(evaluation | {"by_source": long})
+    figure.canvas.draw()
+    assert "the 60 smallest groups are left out" in figure.get_suptitle()
+    assert figure.bbox.contains(*figure._suptitle.get_window_extent().min)
+    assert figure.bbox.contains(*figure._suptitle.get_window_extent().max)
+
+
+def test_an_image_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match="shows x.png"):
+        html_page("# T\n\n![x](x.png)\n", {})
+
+
+def test_a_table_keeps_pipes_in_their_cells():
+    assert table(("a", "b"), [("x|y\nz", 1)]).splitlines()[-1] == "| x\\|y z | 1 |"
+
+
+def test_a_name_is_plain_text_and_an_interval_keeps_its_brackets():
+    assert cell("[x](y) *z*\n#1") == r"\[x\](y) \*z\* \#1"
+    assert table(("a", "b"), [("x", "0.5 [0.1, 0.9]"), ("y", "12.0 % [1.0, 2.0]"), ("z", "[a](b)")]).splitlines()[
+        2:
+    ] == [
+        "| x | 0.5 [0.1, 0.9] |",
+        "| y | 12.0 % [1.0, 2.0] |",
+        r"| z | \[a\](b) |",
+    ]

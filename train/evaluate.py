@@ -1,0 +1,135 @@
+"""`python -m train evaluate`: all that is true of a checkpoint on somebody's pictures, in one report."""
+
+import json
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from accelerate import PartialState
+
+from modeling import RobustClipForImageClassification
+from modeling.checkpoints import load_processor, resolve_checkpoint
+
+from .data.records import DataArguments, load_records
+from .features.bank import INFO_FILE, FeatureBank, build_feature_bank, state_fingerprint
+from .features.made_by import made_by
+from .jobs.processes import start_processes
+from .measure.calibration import Calibration
+from .measure.evaluation import evaluate_views, write_evaluation
+from .measure.text_leak import has_text, measure_text, scores_by_input
+from .report.writing import write_report
+from .trainer import score_embeddings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class EvaluateArguments:
+    """What to measure, and where to."""
+
+    output: str = field(metadata={"help": "Folder for evaluation.json and the report."})
+    checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
+    probe_per_source: int = field(
+        default=8,
+        metadata={
+            "help": "Pictures of each source and class (400 of a class at most) that are also embedded under every "
+            "standard delivery. A bank has its own."
+        },
+    )
+    training_bank: str | None = field(
+        default=None,
+        metadata={"help": "Bank that the checkpoint was fitted on: pictures that are in both are reported."},
+    )
+
+
+def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
+    """Evaluate a checkpoint and write evaluation.json and the report into `output`.
+
+    Args:
+        arguments: the checkpoint and the output.
+        data: the pictures, or in `data.data` a feature bank made with the checkpoint's backbone. Pictures are embedded
+            into `output`/bank, from where an interrupted run goes on.
+
+    Returns:
+        The evaluation, as written. Several processes (torchrun) embed together; then the first goes on alone, and the
+        others return `None`.
+
+    Raises:
+        ValueError: nothing to evaluate, or the bank was made with another backbone or image processor.
+    """
+    output = Path(arguments.output)
+    checkpoint = resolve_checkpoint(arguments.checkpoint)
+    if (Path(data.data) / INFO_FILE).is_file():
+        bank = FeatureBank.load(data.data)
+    else:
+        with start_processes().main_process_first():
+            records = load_records(data)
+        bank = build_feature_bank(
+            records,
+            output / "bank",
+            backbone="default" if arguments.checkpoint == "default" else checkpoint,
+            views=1,
+            probe_per_source=arguments.probe_per_source,
+        )
+    if not PartialState().is_main_process:
+        return None
+    training = None if arguments.training_bank is None else FeatureBank.load(arguments.training_bank).rows
+    evaluation, pictures = evaluate_checkpoint(checkpoint, bank, training)
+    evaluation["made_by"]["checkpoint"] = arguments.checkpoint
+    write_evaluation(output, evaluation)
+    write_report(output, evaluation, pictures)
+    return evaluation
+
+
+def evaluate_checkpoint(
+    checkpoint: str | os.PathLike | None, bank: FeatureBank, training: pd.DataFrame | None = None
+) -> tuple[dict, pd.DataFrame]:
+    """Evaluate a checkpoint on a bank.
+
+    Args:
+        checkpoint: a folder, a Hub id, or "default".
+        bank: made with the checkpoint's own backbone. It should hold no picture that the checkpoint was fitted on.
+        training: rows of the bank that it was fitted on, where known, to say which pictures are in both.
+
+    Returns:
+        The evaluation, and one row a picture with score, probability and verdict.
+
+    Raises:
+        ValueError: the bank was made with another backbone or image processor.
+    """
+    checkpoint = resolve_checkpoint(checkpoint)
+    model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
+    bank.check_made_by(model.backbone, load_processor(checkpoint))
+    bank = bank.narrow(model.config)
+    config = model.config
+    thresholds = {"real_threshold": config.real_threshold, "generated_threshold": config.generated_threshold}
+    calibration = Calibration(config.calibration_scale, config.calibration_bias, **thresholds)
+    scores = score_embeddings(model, bank.image_embeds, bank.text_embeds).astype(np.float64)
+    rows = calibration.judge(bank.rows.assign(score=scores))
+    clean = (rows["view"] == 0).to_numpy(copy=True)
+    pictures = rows[clean]
+    parts = scores_by_input(model, bank, np.flatnonzero(clean))
+    if fitted_on_these := _was_fitted_on(checkpoint, bank):
+        logger.warning("The checkpoint was fitted on these very pictures: its figures here are too good.")
+    evaluation = evaluate_views(rows, **thresholds, training=training) | {
+        "fitted_on_these_pictures": fitted_on_these,
+        "text": measure_text(pictures, has_text(bank, clean), parts),
+        "made_by": made_by(bank)
+        | {"checkpoint": str(checkpoint), "weights_sha256": state_fingerprint(model.head.state_dict())},
+    }
+    return evaluation, pictures
+
+
+def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool | None:
+    """`True` where the evaluation.json beside the weights names the bank's records as the fit's, else unknown."""
+    beside = Path(checkpoint) / "evaluation.json"
+    if not beside.is_file():
+        return None
+    fitted_on = json.loads(beside.read_text()).get("made_by", {}).get("bank", {})
+    return True if fitted_on.get("records_sha256") == bank.info["records_sha256"] else None
+
+
+__all__ = ["EvaluateArguments", "evaluate", "evaluate_checkpoint"]

@@ -1,0 +1,44 @@
+"""What made a figure or a checkpoint: backbone, data, versions, commit. Every artefact carries it."""
+
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from .bank import FeatureBank
+from .embedder import STANDARD_VIEW
+
+_PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "numpy", "Pillow")
+_BANK = ("records", "records_sha256", "views", "probe_per_source", "deliveries", "seed", "fingerprint")
+
+
+def made_by(bank: FeatureBank) -> dict:
+    """Origin of what is computed now from a bank."""
+    return {
+        "backbone": bank.info["backbone"],
+        "backbone_sha256": bank.info["backbone_sha256"],
+        "bank": {key: bank.info[key] for key in _BANK if key in bank.info},
+        "standard_views": int((bank.rows["view"] == STANDARD_VIEW).sum()),
+        "unreadable_pictures": len(bank.info["unreadable"]),
+        "versions": {name: version(name) for name in _PACKAGES},
+        "python": platform.python_version(),
+        "git_commit": git_commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
+
+
+def git_commit() -> str | None:
+    """Commit of the code that runs, with a mark if it was changed; `None` outside the project's repository."""
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():  # installed, perhaps within somebody else's repository
+        return None
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return result.stdout.strip() or None
+
+
+__all__ = ["git_commit", "made_by"]

@@ -1,0 +1,1 @@
+"""What is true of scores on labelled pictures: figures, intervals, calibration, audits."""

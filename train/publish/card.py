@@ -1,0 +1,101 @@
+"""The README.md of a published model: the card beside the weights, completed by what only publishing knows.
+
+The card that `fit` wrote stays as it is, edits by hand included; publishing adds how to load the model by its name,
+and metadata that the Hub needs. A checkpoint without a card, or with the stub that `transformers.Trainer` leaves, gets
+one that says that nothing was measured.
+"""
+
+import json
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from ..report.card import CARD_FILE, card_templates, hub_name, model_card, read_notes
+
+BEGIN, END = "<!-- use: written by python -m train publish -->", "<!-- end of use -->"
+TAGS = ["ai-generated-image-detection", "clip", "robust_clip"]
+# What Trainer's own card says of itself (transformers 5.23, modelcard.py).
+_STUB = "This model card has been generated automatically according to the information the Trainer had access to"
+
+USE = """## Use
+
+```python
+from transformers import pipeline
+
+classify = pipeline("image-classification", model="{repo_id}", trust_remote_code=True)
+print({{answer["label"]: answer["score"] for answer in classify("picture.jpg")}})
+```
+
+The score of `generated` is P(generated); `real_threshold` and `generated_threshold` of config.json say where the
+verdicts "real" and "generated" begin, and between them the answer is "uncertain". The code that this loads is in this
+repository: read it, and pin what you have read by `revision="COMMIT"`. Where the project is installed, no remote
+code is needed:
+
+```
+from modeling.detector import Detector
+
+print(Detector.from_pretrained("{repo_id}").detect("picture.jpg"))
+```
+"""
+
+
+def published_card(folder: Path, repo_id: str) -> str:
+    """The whole README.md for a checkpoint that is published as `repo_id`.
+
+    Raises:
+        ValueError: the card's metadata cannot be read.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    text = _with_metadata(local_card(folder), config)
+    use = f"{BEGIN}\n{USE.format(repo_id=repo_id)}{END}\n"
+    before, begin, rest = text.partition(BEGIN)
+    if begin:  # of an earlier publishing
+        return before + use + rest.partition(END)[2].removeprefix("\n")
+    # Before the first section, below the title.
+    front, divider, body = text.partition("\n---\n")
+    title, section, others = body.partition("\n## ")
+    return front + divider + (f"{title}\n{use}\n## {others}" if section else f"{body}\n{use}")
+
+
+def local_card(folder: Path) -> str:
+    """The card of a checkpoint's folder: its README.md, or one that is made of what is there."""
+    path = folder / CARD_FILE
+    if path.is_file() and _STUB not in (text := path.read_text(encoding="utf-8")):
+        return text
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if (folder / "evaluation.json").is_file():
+        evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+        if "verdicts_by_other_sources" in evaluation:  # as `fit` writes it
+            return model_card(evaluation, config, read_notes(folder))
+    notes = read_notes(folder) or {}
+    body = (
+        card_templates()
+        .get_template("plain_card.md")
+        .render(
+            title=notes.get("title", "Detector of AI-generated images"),
+            calibrated=(config["calibration_scale"], config["calibration_bias"]) != (1, 0),
+            point=config.get("operating_point"),
+        )
+    )
+    data = ModelCardData(license=notes.get("license"), base_model=notes.get("base_model"), tags=TAGS)
+    return f"---\n{data.to_yaml()}\n---\n\n{body}"
+
+
+def states_licence(card: str) -> bool:
+    """Whether a card's metadata names a licence."""
+    return ModelCard(card).data.get("license") is not None
+
+
+def _with_metadata(text: str, config: dict) -> str:
+    """Add what the Hub needs and the card lacks; a card that has everything stays as it is, to the letter."""
+    card = ModelCard(text)
+    wanted = {"library_name": "transformers", "pipeline_tag": "image-classification", "base_model": hub_name(config)}
+    missing = {name: value for name, value in wanted.items() if value is not None and card.data.get(name) is None}
+    if not missing:
+        return text
+    for name, value in missing.items():
+        setattr(card.data, name, value)
+    return str(card)
+
+
+__all__ = ["local_card", "published_card", "states_licence"]

@@ -1,0 +1,62 @@
+"""Export a checkpoint for those who serve it without PyTorch: ONNX graphs (float32, int8), and OpenVINO's files."""
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modeling import RobustClipForImageClassification
+from modeling.backends.choosing import check_backend, make_graph
+from modeling.checkpoints import load_processor, resolve_checkpoint
+from modeling.files import staged
+from modeling.hub import hub_errors
+
+FORMATS = ("onnx", "onnx-int8", "openvino")
+
+
+@dataclass
+class ExportArguments:
+    """What to export, and where."""
+
+    checkpoint: str = field(metadata={"help": "Folder of a checkpoint, a Hub id, or `default`."})
+    output: str = field(metadata={"help": "Folder to write into; the checkpoint's own, so that `publish` takes it."})
+    format: str = field(
+        default="onnx",
+        metadata={
+            "help": "onnx (model.onnx), onnx-int8 (model_int8.onnx) or openvino (model.xml and model.bin). Input "
+            "pixel_values from the checkpoint's processor; outputs logits, score and image_embeds."
+        },
+    )
+
+
+def export_checkpoint(arguments: ExportArguments) -> list[Path]:
+    """Write the files of one format.
+
+    Returns:
+        What was written.
+
+    Raises:
+        ValueError: there is no such format.
+        CheckpointError: there is no such checkpoint.
+        ModuleNotFoundError: a package of the extra `onnx` or `openvino` is not installed.
+    """
+    if arguments.format not in FORMATS:
+        raise ValueError(f"`format` must be one of {', '.join(FORMATS)}, got {arguments.format!r}.")
+    check_backend(arguments.format)
+    checkpoint = resolve_checkpoint(arguments.checkpoint)
+    with hub_errors(checkpoint):
+        model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
+        size = load_processor(checkpoint).size
+    graph = make_graph(model, size, int8=arguments.format == "onnx-int8")
+    output = Path(arguments.output)
+    with staged(output) as staging:
+        if arguments.format == "openvino":
+            import openvino
+
+            openvino.save_model(openvino.Core().read_model(graph), staging / "model.xml", compress_to_fp16=False)
+        else:
+            shutil.copyfile(graph, staging / graph.name)
+        names = sorted(file.name for file in staging.iterdir())
+    return [output / name for name in names]
+
+
+__all__ = ["FORMATS", "ExportArguments", "export_checkpoint"]

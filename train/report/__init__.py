@@ -1,0 +1,1 @@
+"""What was measured, for people: reports, tables, plots and cards."""

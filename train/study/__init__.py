@@ -1,0 +1,1 @@
+"""Many fits on held-out sources, compared: `python -m train ablate` and `compare`."""
