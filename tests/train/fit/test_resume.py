@@ -92,10 +92,10 @@ def test_training_that_was_killed_ends_with_the_same_weights(tmp_path):
 BANK_WORKER = """
 import sys
 sys.path.insert(0, ".")
-from train import fit as fit_module
-from train import held_out
+from train.fit import fitting as fit_module
+from train.fit import held_out
 from train.data import DataArguments, load_records
-from train.feature_bank import build_feature_bank
+from train.features.bank import build_feature_bank
 
 records, output, backbone = sys.argv[1:]
 build_feature_bank(
@@ -132,8 +132,8 @@ import sys, time
 sys.path.insert(0, ".")
 from tests.train.test_resume import FIT_SETTINGS
 from tests.train.test_trainer import arguments
-from train import fit as fit_module
-from train import held_out
+from train.fit import fitting as fit_module
+from train.fit import held_out
 
 bank, output = sys.argv[1:]
 fit_head = held_out.fit_head

@@ -26,7 +26,7 @@ import json, sys
 import torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 from tests.train.test_distributed import ROWS, batch, small_model
-from train.distributed import gather_batch
+from train.jobs.processes import gather_batch
 from train.losses import robust_loss
 
 dist.init_process_group("gloo")
@@ -152,7 +152,7 @@ BANK_WORKER = """
 import sys
 sys.path.insert(0, ".")
 from train.data import DataArguments, load_records
-from train.feature_bank import build_feature_bank
+from train.features.bank import build_feature_bank
 
 records, output, backbone = sys.argv[1:]
 bank = build_feature_bank(

@@ -379,9 +379,9 @@ def test_the_guide_is_followed_to_the_letter(folder, checkpoint, tmp_path, monke
 WORKER = """
 import os, signal, sys
 sys.path.insert(0, ".")
-from train import score_parts
-from train.picture_shards import PictureArguments
-from train.scoring import ScoreArguments, score
+from train.score import parts as score_parts
+from train.score.shards import PictureArguments
+from train.score.scoring import ScoreArguments, score
 
 data, name, model, folder = sys.argv[1:]
 
