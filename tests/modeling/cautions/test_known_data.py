@@ -106,7 +106,7 @@ class Hub(BaseHTTPRequestHandler):
 
 SCRIPT = """
 import torch
-from tests.modeling.test_known_data import CONFIG
+from tests.modeling.cautions.test_known_data import CONFIG
 from modeling.cautions.known_data import KnownData
 print(KnownData.load("owner/with", CONFIG).made_from["pictures"], KnownData.load("owner/without", CONFIG))
 """

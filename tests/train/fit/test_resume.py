@@ -130,7 +130,7 @@ def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(tmp_path, parqu
 FIT_WORKER = """
 import sys, time
 sys.path.insert(0, ".")
-from tests.train.test_resume import FIT_SETTINGS
+from tests.train.fit.test_resume import FIT_SETTINGS
 from tests.train.test_trainer import arguments
 from train.fit import fitting as fit_module
 from train.fit import held_out

@@ -25,7 +25,7 @@ LOSS_WORKER = """
 import json, sys
 import torch, torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from tests.train.test_distributed import ROWS, batch, small_model
+from tests.train.jobs.test_distributed import ROWS, batch, small_model
 from train.jobs.processes import gather_batch
 from train.losses import robust_loss
 
@@ -44,7 +44,7 @@ dist.destroy_process_group()
 TRAINER_WORKER = """
 import sys
 import torch, torch.distributed as dist
-from tests.train.test_distributed import model_without_batch_statistics, two_process_arguments
+from tests.train.jobs.test_distributed import model_without_batch_statistics, two_process_arguments
 from tests.train.test_trainer import embeddings
 from train.embedding_dataset import collate_batch
 from train.trainer import RobustTrainer

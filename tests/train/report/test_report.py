@@ -3,13 +3,13 @@
 import io
 import json
 import re
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from modeling.embedded import ROOT
 from train.measure.evaluation import evaluate_views, write_evaluation
 from train.report.markdown import cell, number, percent, table
 from train.report.page import html_page
@@ -240,7 +240,7 @@ def test_what_was_not_measured_is_said(tmp_path):
 
 
 def test_an_evaluation_from_before_the_audits_is_reported(tmp_path):
-    evaluation = json.loads((Path(__file__).parents[2] / "checkpoints/default/evaluation.json").read_text())
+    evaluation = json.loads((ROOT / "checkpoints/default/evaluation.json").read_text())
     for name in ("worst", "robustness", "bias_audit", "text", "random_deliveries"):
         evaluation.pop(name, None)
     evaluation["made_by"].pop("date", None)
