@@ -48,7 +48,10 @@ LEFT_OUT = {
     ("docs/api.md", 'pip install "gradio[mcp]==6.31.0"'),
     ("docs/compatibility.md", "pip install --no-deps --target floor transformers==5.23.0"),
     ("docs/data.md", "git clone https://github.com/BIDS/BSDS500"),
-    ("docs/default-checkpoint.md", 'python -m train features --data "dev/*.parquet" \\'),
+    (
+        "docs/studies.md",
+        'python -m train features --data "dev/*.parquet" --views 4 --deliveries web hard --output bank',
+    ),
     (
         "docs/evaluate.md",
         "python -m train ablate --bank bank --output study --folds 2 --seeds 0 --num_train_epochs 16",

@@ -139,7 +139,7 @@ def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, r
     """Projections for the model's head to the principal components of these rows' image features, frozen.
 
     Of each part all have one scale, a mean square of 1 on average, and so keep their shares of the variance. Whitened,
-    the many directions in which pictures hardly differ drown the few in which they do (docs/default-checkpoint.md).
+    the many directions in which pictures hardly differ drown the few in which they do (experiments/README.md).
     Of more than MOST_COMPONENT_ROWS rows every n-th is used.
 
     Raises:

@@ -39,7 +39,7 @@ DELIVERIES = ("web", "hard")
 class CompareArguments(TargetArguments):
     """What to compare, on which data. The plan's recipe is that of the training arguments, which it may change."""
 
-    plan: str = field(metadata={"help": "YAML file of attempts: see docs/default-checkpoint.md."})
+    plan: str = field(metadata={"help": "YAML file of attempts: see docs/studies.md."})
     bank: str = field(
         metadata={"help": "Feature bank made with `--deliveries web hard`, or `--probe_per_source` of some pictures."}
     )

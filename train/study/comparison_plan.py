@@ -1,4 +1,4 @@
-"""The plan of a comparison: which attempts there are, read from a YAML file (docs/default-checkpoint.md)."""
+"""The plan of a comparison: which attempts there are, read from a YAML file (docs/studies.md)."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -39,7 +39,7 @@ def read_plan(path: Path) -> Plan:
     """
     content = yaml.safe_load(path.read_text())
     if not isinstance(content, dict) or not isinstance(content.get("attempts"), list) or not content["attempts"]:
-        raise ValueError(f"{path} must hold a list `attempts`, see docs/default-checkpoint.md.")
+        raise ValueError(f"{path} must hold a list `attempts`, see docs/studies.md.")
     if unknown := sorted(set(content) - {"kinds", "recipe", "attempts"}):
         raise ValueError(f"{path} must hold `kinds`, `recipe` and `attempts`, got also {', '.join(unknown)}.")
     recipe = content.get("recipe") or {}

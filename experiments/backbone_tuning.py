@@ -1,11 +1,11 @@
 """Whether another input or a tuned tower helps on sources never seen, beside the frozen tower as it is.
 
-    python bench/backbone_tuning.py 'dev/*.parquet' --output FOLDER [--merge_sources NAME=OTHER ...] [--arms ARM ...]
+    python experiments/backbone_tuning.py 'dev/*.parquet' --output FOLDER [--merge_sources A=B ...] [--arms ARM ...]
 
 Five groups of sources are held out in turn, as in `python -m train compare`, on all pictures. Every arm starts from
 one logistic regression on the frozen tower's class tokens of blocks 6 to 12 and its embedding (a fine-tuning that
 starts from a random head distorts features, arXiv 2202.10054); arms differ in what the tower is shown and in what of
-it is trained then. Half of the tuning is told too: parameters half way between the frozen and the tuned tower
+it is trained then. Half of the tuning is measured too: parameters half way between the frozen and the tuned tower
 (WiSE-FT, arXiv 2109.01903). Made for an accelerator, where an arm takes half a minute; an interrupted run goes on
 where it stopped.
 """
@@ -369,11 +369,11 @@ def report(output: Path, rows: pd.DataFrame, fold: NDArray, arms: list[str]) -> 
             figures[label] = told | {"last_loss": last, "seconds": [of_fit["seconds"].item() for of_fit in found]}
             lines.append([label, *cells(told), "" if last is None else f"{last:.3f}"])
     print(told_data(rows))
-    print(table(["arm", *HEADER, f"AUC minus {arms[0]}", "sources alike", "loss"], lines))
+    print(table(["arm", *HEADER, f"AUC minus {arms[0]}", "source-weighted", "loss"], lines))
     write_json(output / "results.json", figures)
 
 
-HEADER = ("AUC", "sources alike", "sources alike, hard", "found at 1 % / 5 % (oracle)")
+HEADER = ("AUC", "source-weighted", "source-weighted, hard", "TPR at 1 % / 5 % FPR (in-sample)")
 
 
 def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray, first: NDArray) -> dict[str, Any]:
@@ -382,21 +382,21 @@ def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray, first: NDArray) -
     pair = np.stack([clean, first], axis=1)
     return {
         "auc": with_interval(rows, roc_auc, scores=clean),
-        "auc_sources_alike": with_interval(rows, roc_auc, weights, scores=clean),
-        "auc_sources_alike_hard": with_interval(rows, roc_auc, weights, scores=hard),
+        "auc_source_weighted": with_interval(rows, roc_auc, weights, scores=clean),
+        "auc_source_weighted_hard": with_interval(rows, roc_auc, weights, scores=hard),
         "tpr_at_1_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.01),
         "tpr_at_5_percent_fpr": tpr_at_fpr(rows["label"], clean, fpr=0.05),
         "difference": with_interval(rows, auc_difference, scores=pair),
-        "difference_sources_alike": with_interval(rows, auc_difference, weights, scores=pair),
+        "difference_source_weighted": with_interval(rows, auc_difference, weights, scores=pair),
     }
 
 
 def cells(told: dict[str, Any]) -> list[str]:
     """What `measure` found, for the columns of HEADER and the two differences."""
     return [
-        *(number(told[name]) for name in ("auc", "auc_sources_alike", "auc_sources_alike_hard")),
+        *(number(told[name]) for name in ("auc", "auc_source_weighted", "auc_source_weighted_hard")),
         f"{share(told['tpr_at_1_percent_fpr'])} / {share(told['tpr_at_5_percent_fpr'])}",
-        *(number(told[name]) for name in ("difference", "difference_sources_alike")),
+        *(number(told[name]) for name in ("difference", "difference_source_weighted")),
     ]
 
 

@@ -1,6 +1,6 @@
 """What more data would be worth: fitted on a part of the sources, or on a part of every source's pictures.
 
-    python bench/more_data.py BANK [--merge_sources NAME=OTHER ...]
+    python experiments/more_data.py BANK [--merge_sources NAME=OTHER ...]
 
 A logistic regression on the clean and random views of a feature bank; five groups of sources are held out in turn, as
 in `python -m train compare`. Of the sources outside a group a random part is fitted on, of each class alike, or all of
@@ -77,7 +77,7 @@ def main() -> None:
             + [f"{mean[column]:.3f} [{low[column]:.3f}, {high[column]:.3f}]" for column in (1, 2)]
         )
     print(told_data(pictures))
-    print(table(["of the sources outside a group", "pictures", "AUC", "sources alike"], lines))
+    print(table(["of the sources outside a group", "pictures", "AUC", "source-weighted"], lines))
 
 
 def scores_of(bank: FeatureBank, fitted_on: pd.DataFrame, held_out: pd.Series) -> NDArray:

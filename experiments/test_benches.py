@@ -1,4 +1,4 @@
-"""bench/backbone_tuning.py and bench/more_data.py on a tiny tower: what they train, fit and print."""
+"""The two benches of this folder on a tiny tower: what they train, fit and print."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from tests.train.conftest import picture
 from train.data.records import DataArguments, load_records
 from train.features.bank import build_feature_bank
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
+sys.path.insert(0, str(Path(__file__).parent))
 import backbone_tuning  # noqa: E402
 import more_data  # noqa: E402
 
