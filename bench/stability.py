@@ -18,11 +18,11 @@ from sample import sample_pictures
 
 from modeling.detector import Detector
 from modeling.images import open_image
-from modeling.stability import CLEAN, OPPOSITE, STABILITY_DELIVERIES, measure_stability
+from modeling.stability import CLEAN, STABILITY_DELIVERIES, measure_stability
+from modeling.verdicts import OPPOSITE, UNCERTAIN, VERDICTS
 
 PER_CLASS = 150
 CLASSES = {0: "real pictures", 1: "generated pictures"}
-VERDICTS = ("real", "uncertain", "generated")
 
 
 def judge(detector: Detector, data: bytes) -> dict:
@@ -67,7 +67,7 @@ def main() -> None:
     # What a stricter rule would do: a verdict that only becomes uncertain counts, too.
     changed = table[list(STABILITY_DELIVERIES)].ne(clean, axis=0).sum(axis=1)
     for times in (1, 2):
-        print_verdicts(table, f"changed {times}x: uncertain", clean.mask(changed >= times, "uncertain"))
+        print_verdicts(table, f"changed {times}x: uncertain", clean.mask(changed >= times, UNCERTAIN))
     for name in STABILITY_DELIVERIES:
         opposite = table[name] == clean.map(OPPOSITE)
         counts = ", ".join(

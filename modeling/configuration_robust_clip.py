@@ -3,7 +3,7 @@
 Published with the weights as remote code: it imports only transformers and huggingface_hub.
 
 Differences from the paper's reference code: the text tower is optional, the calibration and the operating point
-travel with the weights, and labels are fixed to 0 = "real", 1 = "generated".
+travel with the weights, and labels are fixed to those of `CLASSES`.
 """
 
 from typing import Any
@@ -22,6 +22,8 @@ PAPER_VISION = {
     "projection_dim": 768,
 }
 
+# The name of label 0 and of label 1.
+CLASSES = ("real", "generated")
 # Image towers built as CLIP's: a projection of the class token.
 CLIP_TOWERS = ("clip_vision_model", "metaclip_2_vision_model")
 # What can be taken from the tokens behind a block: the class token, and the mean of the patches' tokens.
@@ -86,8 +88,8 @@ class RobustClipConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fix the labels and the problem type, then let transformers build the nested configurations."""
-        self.id2label = {0: "real", 1: "generated"}
-        self.label2id = {"real": 0, "generated": 1}
+        self.id2label = dict(enumerate(CLASSES))
+        self.label2id = {name: label for label, name in self.id2label.items()}
         self.problem_type = "single_label_classification"
         self.image_layers = self.image_layers or None
         self.image_tokens = self.image_tokens or (["class"] if self.image_layers else None)
@@ -157,4 +159,4 @@ class RobustClipConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["CLIP_TOWERS", "IMAGE_TOKENS", "RobustClipConfig"]
+__all__ = ["CLASSES", "CLIP_TOWERS", "IMAGE_TOKENS", "RobustClipConfig"]

@@ -25,6 +25,7 @@ from .cautions.known_data import KnownData
 from .checkpoints import load_processor, resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
+from .verdicts import verdict
 
 MAX_TOKENS = 77  # CLIP's context length
 NO_TEXT_TOWER = "This checkpoint has no text tower: leave the caption out."
@@ -292,9 +293,8 @@ class Detector:
 
     def verdict_at(self, probability: float) -> str:
         """The verdict for a calibrated probability, by the checkpoint's thresholds."""
-        if probability >= self.model.config.generated_threshold:
-            return "generated"
-        return "real" if probability <= self.model.config.real_threshold else "uncertain"
+        config = self.model.config
+        return verdict(probability, config.real_threshold, config.generated_threshold)
 
     def score_pictures(self, pictures: Sequence[Image.Image], caption: str | None = None) -> list[float]:
         """Calibrated P(generated) of opened pictures that share a caption, in one batch.

@@ -15,6 +15,7 @@ from PIL import Image
 from .deliveries import STANDARD_DELIVERIES
 from .detector import Detection, Detector
 from .sentences import sentence
+from .verdicts import OPPOSITE, UNCERTAIN
 
 # One for each thing that happens to a picture on its way: a page's smaller compressed copy, a screenshot, a cut, and a
 # screenshot of a post that is posted again. Each is one more picture for the backbone.
@@ -23,7 +24,6 @@ STABILITY_DELIVERIES = ("web", "screenshot", "crop_80", "reposted")
 # and four ways of 12 megapixels would cost as much as the backbone.
 COPY_LONG_SIDE, COPY_SHORT_SIDE = 1536, 224
 CLEAN = "clean"
-OPPOSITE = {"real": "generated", "generated": "real"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Stability:
         changed = tuple(name for name, verdict in self.verdicts.items() if verdict != clean)
         if self.flipped:
             code, names = "flips", self.flipped
-        elif clean == "uncertain":
+        elif clean == UNCERTAIN:
             code, names = "starts_uncertain", ()
         elif changed:
             code, names = "weakens", changed
@@ -88,7 +88,7 @@ def measure_stability(
     verdicts = {name: detector.verdict_at(probability) for name, probability in probabilities.items()}
     opposite = OPPOSITE.get(detection.verdict)
     flipped = tuple(name for name, verdict in verdicts.items() if verdict == opposite)
-    return Stability(probabilities, verdicts, flipped, "uncertain" if flipped else detection.verdict)
+    return Stability(probabilities, verdicts, flipped, UNCERTAIN if flipped else detection.verdict)
 
 
 def shrink_for_copies(picture: Image.Image) -> Image.Image:

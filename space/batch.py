@@ -22,6 +22,7 @@ from PIL import Image
 from modeling.detector import Detection, Detector
 from modeling.images import ImageError, open_image
 from modeling.sentences import sentence
+from modeling.verdicts import GENERATED, REAL, UNCERTAIN
 
 from .uploads import Entry
 
@@ -30,6 +31,7 @@ BATCH_SIZE = 8
 MAX_SECONDS = 480.0
 THUMBNAIL_SIDE = 96
 UNREADABLE = "unreadable"
+OUTCOMES = (GENERATED, UNCERTAIN, REAL, UNREADABLE)
 ORDERS = ("given", "generated_first", "real_first", "by_name")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -157,7 +159,7 @@ def select(rows: Iterable[Row], outcome: str = "all", text: str = "", order: str
 def count_outcomes(rows: Iterable[Row]) -> dict[str, int]:
     """How many rows have each outcome, zeros included."""
     counts = Counter(row.outcome for row in rows)
-    return {outcome: counts[outcome] for outcome in ("generated", "uncertain", "real", UNREADABLE)}
+    return {outcome: counts[outcome] for outcome in OUTCOMES}
 
 
 def to_csv(rows: Iterable[Row]) -> str:

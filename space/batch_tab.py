@@ -19,8 +19,8 @@ from gradio.context import Context
 from modeling.detector import Detector
 from modeling.sentences import sentence
 
-from .batch import ORDERS, Row, judge, select
-from .batch_view import COLUMNS, KEPT_SECONDS, OUTCOMES, Speak, counts, downloads, labels, progress_bar, table_value
+from .batch import ORDERS, OUTCOMES, Row, judge, select
+from .batch_view import COLUMNS, KEPT_SECONDS, Speak, counts, downloads, labels, progress_bar, table_value
 from .uploads import BatchError, expand
 
 FILE_TYPES = ["image", ".avif", ".heic", ".zip"]

@@ -15,10 +15,9 @@ from modeling.detector import Detector
 from modeling.images import MAX_BYTES
 from modeling.sentences import sentence
 
-from .batch import MAX_SECONDS, ORDERS, UNREADABLE, Row, count_outcomes, to_csv, to_json
+from .batch import MAX_SECONDS, ORDERS, OUTCOMES, Row, count_outcomes, to_csv, to_json
 from .uploads import MAX_PICTURES, MAX_TOTAL_BYTES
 
-OUTCOMES = ("generated", "uncertain", "real", UNREADABLE)
 COLUMNS = ("picture", "outcome", "probability", "name", "size", "note")
 KEPT_SECONDS = 1200
 LABELS: tuple[str, ...] = ("tab", "files", "check", "stop", "progress", "summary", "table", "csv", "json")
@@ -104,7 +103,6 @@ def downloads(rows: Sequence[Row], cache: str) -> tuple[str, str]:
 __all__ = [
     "COLUMNS",
     "KEPT_SECONDS",
-    "OUTCOMES",
     "Speak",
     "counts",
     "downloads",

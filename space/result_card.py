@@ -9,9 +9,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 
 from modeling.examination import Examination
 from modeling.sentences import sentence
+from modeling.verdicts import GENERATED, REAL, UNCERTAIN
 
 # Beside the colours, so that no meaning rests on colour alone.
-SIGNS = {"real": "●", "generated": "◆", "uncertain": "◐"}
+SIGNS = {REAL: "●", GENERATED: "◆", UNCERTAIN: "◐"}
 
 _templates = Environment(
     loader=PackageLoader("space"),

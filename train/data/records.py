@@ -20,12 +20,14 @@ import pyarrow
 import pyarrow.compute
 from datasets.exceptions import DatasetsError
 
+from modeling.verdicts import CLASSES
+
 from .download import FAILURES_FILE, FETCHED, AddressCheck, download_pictures, is_public_address, picture_path
 
 logger = logging.getLogger(__name__)
 
 RECORD_COLUMNS = ["image", "text", "label", "generator", "source", "style", "record_id"]
-FOLDER_LABELS = {"real": 0, "generated": 1}
+FOLDER_LABELS = {name: label for label, name in enumerate(CLASSES)}
 LABEL_NAMES = {**FOLDER_LABELS, "fake": 1}
 METADATA_FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 DESCRIPTION = datasets.Features(

@@ -18,11 +18,12 @@ from sklearn.model_selection import StratifiedKFold
 from tqdm import tqdm
 
 from modeling.images import ImageError
+from modeling.verdicts import CLASSES
 
 from ..features.embedder import open_record
 from .bootstrap import with_interval
 from .duplicates import find_duplicates
-from .metrics import CLASSES, roc_auc, source_weights
+from .metrics import roc_auc, source_weights
 from .sources import folds_of_sources
 
 FOLDS = 5

@@ -12,6 +12,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
+from modeling.verdicts import verdicts
+
 from .metrics import source_weights
 
 # A source of fewer pictures says little about its own rate of false alarms.
@@ -43,14 +45,6 @@ class Calibration:
         probability = self.probability(rows["score"])
         verdict = verdicts(probability, self.real_threshold, self.generated_threshold)
         return rows.assign(probability=probability, verdict=verdict)
-
-
-def verdicts(probability: ArrayLike, real_threshold: float, generated_threshold: float) -> NDArray[np.str_]:
-    """Verdict for each probability (N,): "real", "uncertain" or "generated"."""
-    probability = np.asarray(probability)
-    return np.select(
-        [probability >= generated_threshold, probability <= real_threshold], ["generated", "real"], "uncertain"
-    )
 
 
 def calibrate(
@@ -127,4 +121,4 @@ def _threshold(values: NDArray, weights: NDArray, rate: float) -> float:
     return float((values[allowed - 1] + values[allowed]) / 2)
 
 
-__all__ = ["SOURCE_PICTURES", "Calibration", "calibrate", "verdicts"]
+__all__ = ["SOURCE_PICTURES", "Calibration", "calibrate"]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from modeling.files import write_json
+from modeling.verdicts import CLASSES, GENERATED, REAL, UNCERTAIN, VERDICTS, verdicts
 
 from .bias_audit import audit_bias
 from .bootstrap import (
@@ -21,11 +22,10 @@ from .bootstrap import (
     with_interval,
     with_intervals,
 )
-from .calibration import calibrate, verdicts
+from .calibration import calibrate
 from .duplicates import without_record_ids
 from .groups import measure_groups, worst_groups
 from .metrics import (
-    CLASSES,
     RANKING,
     brier_score,
     expected_calibration_error,
@@ -61,11 +61,11 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
     groups = measure_groups(rows)
     return {
-        "pictures": {"real": int((rows.label == 0).sum()), "generated": int((rows.label == 1).sum())},
+        "pictures": {name: int((rows.label == label).sum()) for label, name in enumerate(CLASSES)},
         "sources": {name: int(rows[rows.label == label].source.nunique()) for label, name in enumerate(CLASSES)},
         **with_intervals(RANKING, ranking, rows, rows["score"].to_numpy(dtype=float)),
         **_with_sources_weighted_equally(rows),
-        "thresholds": {"real": real_threshold, "generated": generated_threshold},
+        "thresholds": {REAL: real_threshold, GENERATED: generated_threshold},
         "verdicts": _verdicts_by_class(rows),
         **groups,
         "worst": worst_groups(groups),
@@ -75,9 +75,9 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
 def _with_sources_weighted_equally(rows: pd.DataFrame) -> dict:
     """Figures in which every source of a class weighs the same, and each class half."""
     equal = source_weights(rows["label"], rows["source"])
-    answered = rows["verdict"] != "uncertain"
-    flagged_rightly = (rows["verdict"] == "generated") == (rows["label"] == 1)
-    right = rows["verdict"] == np.where(rows["label"] == 1, "generated", "real")
+    answered = rows["verdict"] != UNCERTAIN
+    flagged_rightly = (rows["verdict"] == GENERATED) == (rows["label"] == 1)
+    right = rows["verdict"] == np.where(rows["label"] == 1, GENERATED, REAL)
     # Name, figure, what it is of, and whether it is defined for one class.
     asked: list[tuple[str, Statistic, pd.Series, bool]] = [
         ("auc_sources_weighted_equally", roc_auc, rows["score"], False),
@@ -199,7 +199,7 @@ def _verdict_shares(rows: pd.DataFrame) -> dict | None:
     if rows.empty:
         return None
     shares = {}
-    for verdict in ("real", "uncertain", "generated"):
+    for verdict in VERDICTS:
         hit = (rows["verdict"] == verdict).astype(float)
         by_source = float(rows.assign(hit=hit).groupby("source")["hit"].mean().mean())
         shares[verdict] = {"sources_weighted_equally": by_source} | cast(dict, mean_with_interval(rows, hit))

@@ -8,8 +8,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from modeling.verdicts import CLASSES, GENERATED, OPPOSITE, REAL, UNCERTAIN, VERDICTS
+
 from .bootstrap import mean_with_interval, share_with_interval, wilson_interval, with_interval, with_intervals
-from .metrics import CLASSES, RANKING, ranking, reliability, roc_auc
+from .metrics import RANKING, ranking, reliability, roc_auc
 
 # Groups below are too small to be named the worst, and for figures of a ranking other than the AUC.
 WORST_GROUP_PICTURES = 10
@@ -17,8 +19,6 @@ WORST_GROUP_PICTURES = 10
 # average for 10 pictures against 1,657 of the other class, 0.06 for 50, 0.04 for 100 (one time in twenty above 0.06)
 # and 0.03 for 200. Groups below are not ranked by it, and the report does not show it.
 CALIBRATION_PICTURES = 100
-_VERDICTS = (*CLASSES, "uncertain")
-_WRONG = {"real": "generated", "generated": "real"}
 _RANKED = tuple(name for name in RANKING if name != "average_precision")  # which compares sizes, see `ranking`
 _COLUMNS = ["label", "source", "score", "probability", "verdict", "flagged_rightly"]
 
@@ -38,7 +38,7 @@ def measure_groups(rows: pd.DataFrame) -> dict[str, list[dict]]:
         `by_source` (a row a source and class), `by_generator` and `by_style` (a row a style and class), largest
         first. The latter two have intervals and a reliability table; a source has intervals of its shares alone.
     """
-    rows = rows.assign(flagged_rightly=(rows["verdict"] == "generated") == (rows["label"] == 1))
+    rows = rows.assign(flagged_rightly=(rows["verdict"] == GENERATED) == (rows["label"] == 1))
     of_class = [rows.loc[rows["label"] == label, _COLUMNS] for label in (0, 1)]
     # In falling order of score, so that no group's ranking has to sort them again.
     of_class = [part.iloc[np.argsort(-part["score"].to_numpy(), kind="stable")] for part in of_class]
@@ -60,15 +60,15 @@ def worst_groups(groups: dict[str, list[dict]]) -> dict[str, dict | None]:
         [row for row in groups[name] if row["pictures"] >= WORST_GROUP_PICTURES]
         for name in ("by_source", "by_generator", "by_style")
     )
-    source = max((row for row in sources if row["class"] == "real"), key=lambda row: row["generated"], default=None)
+    source = max((row for row in sources if row["class"] == REAL), key=lambda row: row[GENERATED], default=None)
     generator = min(generators, key=lambda row: row["found"], default=None)
-    style = max(styles, key=lambda row: row[_WRONG[row["class"]]], default=None)
+    style = max(styles, key=lambda row: row[OPPOSITE[row["class"]]], default=None)
     return {
         "real_source": source
         and {
             "source": source["source"],
             "pictures": source["pictures"],
-            "called_generated": source["generated"],
+            "called_generated": source[GENERATED],
             "interval": source["wrong_interval"],
         },
         "generator": generator
@@ -79,7 +79,7 @@ def worst_groups(groups: dict[str, list[dict]]) -> dict[str, dict | None]:
         "style": style
         and {
             **{name: style[name] for name in ("style", "class", "pictures")},
-            "wrong": style[_WRONG[style["class"]]],
+            "wrong": style[OPPOSITE[style["class"]]],
             "interval": style["wrong_interval"],
         },
         "calibration": _worst_calibrated(groups),
@@ -89,7 +89,7 @@ def worst_groups(groups: dict[str, list[dict]]) -> dict[str, dict | None]:
 def _worst_calibrated(groups: dict[str, list[dict]]) -> dict | None:
     error = "balanced_expected_calibration_error"
     found = [
-        {"kind": kind, "name": row[kind], "class": row.get("class", "generated"), "pictures": row["pictures"]}
+        {"kind": kind, "name": row[kind], "class": row.get("class", GENERATED), "pictures": row["pictures"]}
         | {error: row[error]}
         for kind in ("generator", "style", "source")
         for row in groups[f"by_{kind}"]
@@ -117,8 +117,8 @@ def _undefined(group: pd.DataFrame, others: pd.DataFrame) -> str | None:
 
 def _source_row(source: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
     name, verdicts = CLASSES[label], group["verdict"].to_numpy()
-    counts = {verdict: int((verdicts == verdict).sum()) for verdict in _VERDICTS}
-    answered, wrong = len(group) - counts["uncertain"], counts[_WRONG[name]]
+    counts = {verdict: int((verdicts == verdict).sum()) for verdict in VERDICTS}
+    answered, wrong = len(group) - counts[UNCERTAIN], counts[OPPOSITE[name]]
     return {
         "source": source,
         "class": name,
@@ -167,7 +167,7 @@ def _calibration_error(label: int, group: pd.DataFrame, others: pd.DataFrame) ->
 
 def _generator_row(generator: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
     (found, found_interval), (called_real, called_real_interval) = (
-        share_with_interval(group, group["verdict"] == name) for name in ("generated", "real")
+        share_with_interval(group, group["verdict"] == name) for name in (GENERATED, REAL)
     )
     return {
         "generator": generator,
@@ -190,8 +190,8 @@ def _style_row(style: str, label: int, group: pd.DataFrame, others: pd.DataFrame
         "pictures": len(group),
         "sources": int(group["source"].nunique()),
         **_against_others_with_intervals(group, others),
-        **{verdict: float((group["verdict"] == verdict).mean()) for verdict in _VERDICTS},
-        "wrong_interval": share_with_interval(group, group["verdict"] == _WRONG[name])[1],
+        **{verdict: float((group["verdict"] == verdict).mean()) for verdict in VERDICTS},
+        "wrong_interval": share_with_interval(group, group["verdict"] == OPPOSITE[name])[1],
         **_own_figures(label, group, others),
     }
 
@@ -217,8 +217,8 @@ def _against_others_with_intervals(group: pd.DataFrame, others: pd.DataFrame) ->
 
 
 def _own_figures(label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
-    answered = group["verdict"] != "uncertain"
-    wrong = group.loc[answered, "verdict"] == _WRONG[CLASSES[label]]
+    answered = group["verdict"] != UNCERTAIN
+    wrong = group.loc[answered, "verdict"] == OPPOSITE[CLASSES[label]]
     share_answered, answered_interval = share_with_interval(group, answered)
     share_wrong, wrong_interval = share_with_interval(group[answered], wrong) if answered.any() else (None, None)
     return {

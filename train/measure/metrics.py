@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-CLASSES = ("real", "generated")
 # What `ranking` gives, in its order.
 RANKING = (
     "auc",
@@ -166,7 +165,6 @@ def number_sources(labels: NDArray, sources: ArrayLike) -> tuple[NDArray[np.int6
 
 
 __all__ = [
-    "CLASSES",
     "RANKING",
     "average_precision",
     "brier_score",

@@ -6,11 +6,12 @@ import torch
 from numpy.typing import NDArray
 
 from modeling import RobustClipForImageClassification
+from modeling.verdicts import CLASSES
 
 from ..features.bank import FeatureBank
 from ..trainer import score_embeddings
 from .bootstrap import with_interval
-from .metrics import CLASSES, roc_auc
+from .metrics import roc_auc
 
 PARTS = ("image only", "text only", "same text")
 

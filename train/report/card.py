@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modeling import RobustClipConfig
 from modeling.files import write_text
+from modeling.verdicts import CLASSES
 
 from ..measure.bias_audit import audit_finding
 from .markdown import cell, number, percent, share, table
@@ -128,7 +129,7 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
     """
     _check_is_from_fit(evaluation)
     config = config if isinstance(config, dict) else config.to_dict()
-    for name in ("real", "generated"):
+    for name in CLASSES:
         measured, shipped = evaluation["thresholds"][name], config[f"{name}_threshold"]
         if abs(measured - shipped) > 1e-5:
             raise ValueError(

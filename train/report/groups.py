@@ -1,5 +1,7 @@
 """The part of a report about generators, styles and sources."""
 
+from modeling.verdicts import VERDICTS
+
 from ..measure.groups import CALIBRATION_PICTURES, WORST_GROUP_PICTURES
 from .markdown import UNDEFINED, interval, number, percent, share, table
 
@@ -90,7 +92,7 @@ def told_share(row: dict, name: str, ends: str) -> str:
 
 
 def _group_row(row: dict, name: str, auc: str) -> list[object]:
-    shares = (row["real"], row["uncertain"], row["generated"])
+    shares = (row[verdict] for verdict in VERDICTS)
     wrong = interval(row["wrong_interval"], percent=True) if "wrong_interval" in row else "-"
     return [name, row["class"], row["pictures"], auc, *map(share, shares), wrong]
 

@@ -7,10 +7,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from modeling.verdicts import GENERATED, REAL
+
 from ..study.ablation_plots import BLUE, GREY, ORANGE
 
 MOST_GROUPS = 40
-_CLASSES = (("real", BLUE, "o"), ("generated", ORANGE, "s"))
+_CLASSES = ((REAL, BLUE, "o"), (GENERATED, ORANGE, "s"))
 
 
 def write_plots(evaluation: dict, pictures: pd.DataFrame, folder: Path) -> list[str]:
@@ -69,7 +71,7 @@ def _scores(evaluation: dict, pictures: pd.DataFrame) -> Figure:
             )
     for name, threshold in evaluation["thresholds"].items():
         if threshold <= 1:
-            axes.axvline(threshold, color=GREY, linestyle="--" if name == "real" else "-", label=f'"{name}" threshold')
+            axes.axvline(threshold, color=GREY, linestyle="--" if name == REAL else "-", label=f'"{name}" threshold')
     axes.set(xlabel="probability of being generated", ylabel="% of the class", title="Where the pictures fall")
     # Below the axes: bars and thresholds may stand anywhere in them.
     figure.legend(loc="outside lower center", ncols=4)
@@ -93,15 +95,15 @@ def _reliability(evaluation: dict) -> Figure:
 def _sources(evaluation: dict) -> Figure:
     """Share called generated, of real sources and of generators, with intervals; the largest groups."""
     real = [
-        (f"{row['source']} ({row['pictures']})", row["generated"], row["wrong_interval"])
+        (f"{row['source']} ({row['pictures']})", row[GENERATED], row["wrong_interval"])
         for row in evaluation["by_source"]
-        if row["class"] == "real"
+        if row["class"] == REAL
     ]
     generators = [
         (f"{row['generator'] or 'not named'} ({row['pictures']})", row["found"], row["found_interval"])
         for row in evaluation["by_generator"]
     ]
-    groups = [("generated", generators[:MOST_GROUPS]), ("real", real[:MOST_GROUPS])]
+    groups = [(GENERATED, generators[:MOST_GROUPS]), (REAL, real[:MOST_GROUPS])]
     number = sum(len(rows) for _, rows in groups)
     figure = Figure(figsize=(9, 1.6 + 0.24 * number), layout="constrained")
     axes = figure.subplots()

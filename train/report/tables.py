@@ -4,8 +4,10 @@ import io
 
 import pandas as pd
 
+from modeling.verdicts import CLASSES, GENERATED, UNCERTAIN
+
 PICTURE_COLUMNS = ["record_id", "label", "source", "generator", "style", "score", "probability", "verdict"]
-_VERDICTS = ("real", "generated", "uncertain")
+_VERDICTS = (*CLASSES, UNCERTAIN)
 
 
 def _ends(name: str) -> tuple[str, str]:
@@ -89,7 +91,7 @@ def _reliability(evaluation: dict) -> list[dict]:
     rows = [{"of": "all"} | tenth for tenth in evaluation.get("weighted_reliability", [])]
     for kind in ("generator", "style"):
         for group in evaluation.get(f"by_{kind}", []):
-            named = {"of": kind, "name": group[kind], "class": group.get("class", "generated")}
+            named = {"of": kind, "name": group[kind], "class": group.get("class", GENERATED)}
             rows += [named | tenth for tenth in group.get("balanced_reliability") or []]
     return rows
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from modeling.files import staged, write_json, write_text
+from modeling.verdicts import CLASSES, OPPOSITE, VERDICTS
 
 from ..measure.bias_audit import audit_finding
 from ..measure.duplicates import without_record_ids
@@ -17,7 +18,6 @@ from .plots import write_plots
 from .tables import PICTURE_COLUMNS, csv_tables, duplicates_csv
 
 _CODECS = ("jpeg_", "webp_", "resize_")
-_WRONG = {"real": "generated", "generated": "real"}
 
 
 def write_report(folder: Path, evaluation: dict, pictures: pd.DataFrame) -> None:
@@ -100,7 +100,7 @@ def _worst(kind: str, worst: dict) -> str:
             f"{cell(worst['name']) or 'not named'} ({count}), expected calibration error "
             f"{worst['balanced_expected_calibration_error']:.3f} against all pictures of the other class."
         )
-    wrong = f"{told_share(worst, 'wrong', 'interval')} called {_WRONG[worst['class']]}"
+    wrong = f"{told_share(worst, 'wrong', 'interval')} called {OPPOSITE[worst['class']]}"
     style = cell(worst["style"]) or "not known"
     return f"Worst style: {worst['class']} pictures of style {style} ({count}), {wrong}."
 
@@ -143,9 +143,7 @@ def _verdicts(evaluation: dict) -> str:
     for name, verdicts in told:
         for actual, shares in verdicts.items():
             if shares is not None:
-                rows.append(
-                    [f"{actual}, {name}", *(percent(shares[key]) for key in ("real", "uncertain", "generated"))]
-                )
+                rows.append([f"{actual}, {name}", *(percent(shares[verdict]) for verdict in VERDICTS)])
     answered = percent(evaluation["weighted_share_answered"])
     right = percent(evaluation["weighted_share_right_of_answered"])
     return (
@@ -180,7 +178,7 @@ def _random_deliveries(evaluation: dict) -> str:
         else ""
     )
     rows = [
-        [name, *(percent(shares[verdict]) for verdict in ("real", "uncertain", "generated"))]
+        [name, *(percent(shares[verdict]) for verdict in VERDICTS)]
         for name, shares in random["verdicts"].items()
         if shares is not None
     ]
@@ -232,7 +230,7 @@ def _robustness(evaluation: dict) -> str:
                 [
                     (
                         row["delivery"],
-                        *(_signed(row["mean_probability_change"][name]) for name in ("real", "generated")),
+                        *(_signed(row["mean_probability_change"][name]) for name in CLASSES),
                         f"{row['mean_absolute_probability_change']:.3f}",
                     )
                     for row in moved
@@ -255,7 +253,7 @@ def _bias(evaluation: dict) -> str:
     if matched["auc_before"] is not None:
         told += f", of the detector {number(matched['auc'])} (on all pictures {number(matched['auc_before'])})"
     counts = [
-        (f"{fact}: {value or 'none'}", *(audit["counts"][fact][name].get(value, 0) for name in ("real", "generated")))
+        (f"{fact}: {value or 'none'}", *(audit["counts"][fact][name].get(value, 0) for name in CLASSES))
         for fact in audit["counts"]
         for value in sorted({*audit["counts"][fact]["real"], *audit["counts"][fact]["generated"]})
     ]

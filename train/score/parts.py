@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from modeling.files import PARTIAL, replacing, write_json
+from modeling.verdicts import VERDICTS
 
 INFO_FILE = "scores.json"
 PARTS_FOLDER = "parts"
@@ -39,7 +40,6 @@ SCHEMA = pa.schema(
         ("model_version", pa.string()),
     ]
 )
-VERDICTS = ("real", "uncertain", "generated")
 
 
 class Part(NamedTuple):

@@ -12,6 +12,8 @@ from pathlib import Path
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from modeling.verdicts import CLASSES
+
 from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import git_commit
@@ -188,7 +190,7 @@ class _Plan:
         scores["image + text"] = self._scores(self.cases[FULL])
         mask = self.study.shares_text()
         labels = self.study.rows.rows["label"].to_numpy()
-        pictures = {name: int((mask & (labels == label)).sum()) for label, name in enumerate(("real", "generated"))}
+        pictures = {name: int((mask & (labels == label)).sum()) for label, name in enumerate(CLASSES)}
         same_text: dict = {"pictures": pictures, "figures": None}
         if min(pictures.values()) >= WORST_SOURCE_PICTURES:
             rows = self.study.rows.part(mask)
@@ -225,7 +227,7 @@ class _Plan:
 def _settings(study: Study, arguments: AblationArguments, training: RobustTrainingArguments) -> dict:
     """What the report must say of data and settings."""
     rows, info = study.rows.rows, study.banks["bank"].info
-    by_class = {name: rows[rows["label"] == label] for label, name in enumerate(("real", "generated"))}
+    by_class = {name: rows[rows["label"] == label] for label, name in enumerate(CLASSES)}
     return {
         "full": FULL,
         "no_sam": NO_SAM,

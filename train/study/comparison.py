@@ -17,6 +17,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from modeling.verdicts import CLASSES
+
 from ..arguments import RobustTrainingArguments, TargetArguments
 from ..features.bank import FeatureBank
 from ..features.embedder import STANDARD_VIEW
@@ -25,7 +27,7 @@ from ..fit.held_out import join_sources
 from ..measure.bootstrap import auc_difference, mean_with_interval, with_interval, with_intervals
 from ..measure.calibration import SOURCE_PICTURES, Calibration, calibrate
 from ..measure.duplicates import find_duplicates
-from ..measure.metrics import CLASSES, expected_calibration_error, ranking, roc_auc, source_weights
+from ..measure.metrics import expected_calibration_error, ranking, roc_auc, source_weights
 from .comparison_plan import CHOSEN, Plan, read_plan
 from .comparison_report import write_report
 from .figures import mean_over_seeds

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from modeling.verdicts import CLASSES
+
 from ..measure.bootstrap import DRAWS, Statistic, bootstrap_interval
 from ..measure.metrics import roc_auc, source_weights, tpr_at_fpr
 
@@ -96,7 +98,7 @@ class HeldOut:
             found.append(
                 {
                     "source": source,
-                    "class": "generated" if label else "real",
+                    "class": CLASSES[label],
                     "pictures": int(count),
                     "value": float(np.mean(by_seed)),
                     "by_seed": by_seed,

@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from modeling import RobustClipForImageClassification
+from modeling.verdicts import CLASSES
 
 from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
@@ -208,8 +209,8 @@ class Study:
             for fold in range(len(self.splits)):
                 chosen = rows.iloc[self.training_rows(case, seed, (fold,))]
                 counts += [(chosen[chosen["view"] == 0]["label"] == label).sum() for label in (0, 1)]
-        real, generated = counts / (len(seeds) * len(self.splits))
-        return {"real": float(real), "generated": float(generated)}
+        mean = counts / (len(seeds) * len(self.splits))
+        return dict(zip(CLASSES, mean.tolist(), strict=True))
 
     def shares_text(self) -> NDArray:
         """(N,) of `rows`: whether the very text of the picture is also found with the other class."""

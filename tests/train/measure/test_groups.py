@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score
 
-from train.measure.calibration import verdicts
+from modeling.verdicts import verdicts
 from train.measure.groups import CALIBRATION_PICTURES, measure_groups, worst_groups
 from train.measure.metrics import equal_error_rate, expected_calibration_error, tpr_at_fpr
 

@@ -7,12 +7,12 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from modeling.deliveries import STANDARD_DELIVERIES
+from modeling.verdicts import verdicts
 from train.data.records import DataArguments, load_records
 from train.features.bank import FeatureBank, build_feature_bank
 from train.features.embedder import STANDARD_VIEW, choose_probed
 from train.features.file_facts import HASH_SIDE
 from train.fit.held_out import split_by_source
-from train.measure.calibration import verdicts
 from train.measure.evaluation import evaluate_views
 from train.measure.robustness import measure_robustness
 from train.measure.text_leak import has_text, measure_text
