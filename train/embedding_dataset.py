@@ -1,11 +1,14 @@
-"""Stored embeddings as a dataset that hands out whole batches."""
+"""Stored embeddings: a dataset that hands out whole batches of them, and their scores by a model."""
 
 import copy
 from collections.abc import Sequence
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
+
+SCORED_AT_ONCE = 65_536
 
 
 class EmbeddingDataset(Dataset):
@@ -79,4 +82,17 @@ def collate_batch(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return batch
 
 
-__all__ = ["EmbeddingDataset", "collate_batch"]
+def score_embeddings(model: nn.Module, image_embeds: Tensor, text_embeds: Tensor | None = None) -> np.ndarray:
+    """Raw scores (N,) of stored embeddings, in evaluation mode."""
+    model.eval()
+    device = next(model.parameters()).device
+    scores = []
+    with torch.inference_mode():
+        for start in range(0, len(image_embeds), SCORED_AT_ONCE):
+            rows = slice(start, start + SCORED_AT_ONCE)
+            text = None if text_embeds is None else text_embeds[rows].to(device)
+            scores.append(model(image_embeds=image_embeds[rows].to(device), text_embeds=text).score.float().cpu())
+    return torch.cat(scores).numpy()
+
+
+__all__ = ["EmbeddingDataset", "collate_batch", "score_embeddings"]

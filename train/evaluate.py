@@ -14,6 +14,7 @@ from modeling import RobustClipForImageClassification
 from modeling.checkpoints import load_processor, resolve_checkpoint
 
 from .data.records import DataArguments, load_records
+from .embedding_dataset import score_embeddings
 from .features.bank import INFO_FILE, FeatureBank, build_feature_bank, state_fingerprint
 from .features.made_by import made_by
 from .jobs.processes import start_processes
@@ -21,7 +22,6 @@ from .measure.calibration import Calibration
 from .measure.evaluation import evaluate_views, write_evaluation
 from .measure.text_leak import has_text, measure_text, scores_by_input
 from .report.writing import write_report
-from .trainer import score_embeddings
 
 logger = logging.getLogger(__name__)
 

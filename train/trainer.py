@@ -10,7 +10,6 @@ from collections.abc import Sized
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import torch
 from huggingface_hub import CommitInfo
 from torch import Tensor, nn
@@ -38,8 +37,6 @@ from .publish.model import publish_checkpoint
 from .report.card import CARD_FILE
 from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
-
-SCORED_AT_ONCE = 65_536
 
 
 def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
@@ -315,17 +312,4 @@ def _split(inputs: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
     return [{name: piece[index] for name, piece in pieces.items()} for index in range(parts)]
 
 
-def score_embeddings(model: nn.Module, image_embeds: Tensor, text_embeds: Tensor | None = None) -> np.ndarray:
-    """Raw scores (N,) of stored embeddings, in evaluation mode."""
-    model.eval()
-    device = next(model.parameters()).device
-    scores = []
-    with torch.inference_mode():
-        for start in range(0, len(image_embeds), SCORED_AT_ONCE):
-            rows = slice(start, start + SCORED_AT_ONCE)
-            text = None if text_embeds is None else text_embeds[rows].to(device)
-            scores.append(model(image_embeds=image_embeds[rows].to(device), text_embeds=text).score.float().cpu())
-    return torch.cat(scores).numpy()
-
-
-__all__ = ["RobustTrainer", "compute_metrics", "score_embeddings"]
+__all__ = ["RobustTrainer", "compute_metrics"]

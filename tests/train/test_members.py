@@ -12,12 +12,12 @@ import torch
 
 from modeling import RobustClipForImageClassification
 from train.data.records import DataArguments, load_records
+from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank, build_feature_bank
 from train.fit.fitting import FitArguments, fit, new_model
 from train.fit.held_out import fit_head
 from train.members import join_heads, widen
 from train.study.fits import Case, Study
-from train.trainer import score_embeddings
 
 from .test_trainer import arguments
 

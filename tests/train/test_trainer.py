@@ -12,11 +12,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import EarlyStoppingCallback
 
 from train.arguments import RobustTrainingArguments
-from train.embedding_dataset import EmbeddingDataset, collate_batch
+from train.embedding_dataset import EmbeddingDataset, collate_batch, score_embeddings
 from train.features.bank import FeatureBank
 from train.losses import robust_loss
 from train.measure.metrics import roc_auc
-from train.trainer import RobustTrainer, compute_metrics, score_embeddings
+from train.trainer import RobustTrainer, compute_metrics
 
 
 def arguments(folder, **changes):

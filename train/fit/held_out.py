@@ -29,14 +29,14 @@ from modeling.modeling_robust_clip import RobustClipHead
 
 from ..arguments import RobustTrainingArguments
 from ..contrastive import train_blocks
-from ..embedding_dataset import EmbeddingDataset, collate_batch
+from ..embedding_dataset import EmbeddingDataset, collate_batch, score_embeddings
 from ..features.bank import FeatureBank
 from ..jobs.processes import first_decides, world_size
 from ..layer_weights import layer_weights
 from ..measure.metrics import source_weights
 from ..measure.text_leak import scores_by_input
 from ..members import join_heads, narrowed
-from ..trainer import RobustTrainer, score_embeddings
+from ..trainer import RobustTrainer
 from .components import projected
 
 # Logistic regressions that the head must not be worse than: inverse penalty, and whether every source weighs the same.

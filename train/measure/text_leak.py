@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from modeling import RobustClipForImageClassification
 from modeling.verdicts import CLASSES
 
+from ..embedding_dataset import score_embeddings
 from ..features.bank import FeatureBank
-from ..trainer import score_embeddings
 from .bootstrap import with_interval
 from .metrics import roc_auc
 

@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 
 from modeling.verdicts import GENERATED, REAL
 
-from ..study.ablation_plots import BLUE, GREY, ORANGE
-
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 MOST_GROUPS = 40
 _CLASSES = ((REAL, BLUE, "o"), (GENERATED, ORANGE, "s"))
 

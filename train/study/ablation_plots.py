@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import ScalarFormatter
 
+from ..report.plots import BLUE, GREY, ORANGE
 from .figures import FIGURES
 
-BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 # Colour, marker and line.
 _STYLES = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
 _INTERVAL = "95 % interval over sources"

@@ -27,13 +27,13 @@ from modeling import RobustClipForImageClassification
 from modeling.verdicts import CLASSES
 
 from ..arguments import RobustTrainingArguments
+from ..embedding_dataset import score_embeddings
 from ..features.bank import FeatureBank
 from ..fit.fitting import FitArguments, new_model
 from ..fit.held_out import BASELINES, baseline_scores, fit_components, fit_head
 from ..jobs.shared_work import share_work
 from ..losses import robust_loss
 from ..measure.sources import folds_of_sources
-from ..trainer import score_embeddings
 from .figures import HeldOut
 from .landscape import measure_landscape
 

@@ -15,13 +15,13 @@ from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.detector import Detector
 from tests.conftest import TEXT, VISION
 from train.data.records import DataArguments, load_records
+from train.embedding_dataset import score_embeddings
 from train.evaluate import evaluate_checkpoint
 from train.features import bank as feature_bank
 from train.features.bank import FeatureBank, build_feature_bank
 from train.features.embedder import open_record
 from train.fit.fitting import FitArguments, fit
 from train.fit.held_out import split_by_source
-from train.trainer import score_embeddings
 
 from ..conftest import picture
 from ..test_trainer import arguments

@@ -9,12 +9,12 @@ from modeling.checkpoints import load_processor
 from modeling.detector import Detector
 from tests.backbones import FAMILIES, save_backbone
 from train.data.records import DataArguments, load_records
+from train.embedding_dataset import score_embeddings
 from train.features.bank import build_feature_bank
 from train.fit.fitting import FitArguments, new_model
 from train.fit.held_out import fit_head
 from train.fit.known_data import known_data_of
 from train.measure.metrics import roc_auc
-from train.trainer import score_embeddings
 
 from ..conftest import picture
 from ..test_trainer import arguments

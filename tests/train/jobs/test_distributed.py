@@ -14,9 +14,9 @@ from torch import nn
 from modeling import RobustClipForImageClassification
 from modeling.embedded import ROOT
 from train.data.records import DataArguments, load_records
+from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank, build_feature_bank
 from train.losses import robust_loss
-from train.trainer import score_embeddings
 
 # 7 and 5 rows: the last batches of two processes may differ in size.
 ROWS = {0: slice(0, 7), 1: slice(7, 12)}

@@ -17,6 +17,7 @@ from modeling.files import write_json
 from tests.conftest import TEXT, VISION
 from train.__main__ import _parse
 from train.arguments import RobustTrainingArguments
+from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank, _write_table
 from train.features.embedder import STANDARD_VIEW
 from train.features.file_facts import FACTS, HASH_SIDE
@@ -28,7 +29,6 @@ from train.study import figures as ablation_figures
 from train.study.ablation import FULL, NO_SAM, AblationArguments, ablate, recipe_cases
 from train.study.figures import FIGURES
 from train.study.fits import Case, Study
-from train.trainer import score_embeddings
 
 from ..test_trainer import arguments
 

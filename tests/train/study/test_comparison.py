@@ -15,6 +15,7 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from tests.conftest import VISION
 from train.__main__ import COMMANDS
+from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank
 from train.features.embedder import STANDARD_VIEW
 from train.fit.fitting import FitArguments, new_model
@@ -23,7 +24,6 @@ from train.measure.calibration import calibrate
 from train.study.comparison import CompareArguments, Nested, compare
 from train.study.comparison_plan import CHOSEN, read_plan
 from train.study.fits import Case
-from train.trainer import score_embeddings
 
 from ..test_trainer import arguments
 from .test_ablation import PICTURES, write_bank
