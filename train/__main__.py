@@ -8,7 +8,6 @@ import itertools
 import json
 import logging
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,56 +18,31 @@ from transformers import HfArgumentParser
 from modeling.cautions.known_data import KNOWN_DATA_FILE
 
 from .arguments import RobustTrainingArguments
-from .calibrate import CalibrateArguments, calibrate_checkpoint, describe
-from .data.records import DataArguments, load_records
-from .evaluate import EvaluateArguments, evaluate
+from .calibrate import calibrate_checkpoint, describe
+from .data.options import DataArguments
+from .data.records import load_records
+from .evaluate import evaluate
 from .features.bank import build_feature_bank
-from .fit.fitting import FitArguments, fit
-from .fit.known_data import KnownDataArguments, write_known_data
+from .features.options import FeatureArguments
+from .fit.fitting import fit
+from .fit.known_data import write_known_data
+from .fit.options import FitArguments, KnownDataArguments
 from .jobs.processes import start_processes
-from .measure.bias_audit import AuditArguments, audit_finding, audit_records
-from .publish.graph import ExportArguments, export_checkpoint
-from .publish.model import Publication, PublishArguments, publish
-from .publish.space import PublishSpaceArguments, publish_space
-from .report.card import CardArguments, update_documents
+from .measure.bias_audit import audit_finding, audit_records
+from .options import CalibrateArguments, EvaluateArguments
+from .publish.graph import export_checkpoint
+from .publish.model import Publication, publish
+from .publish.options import ExportArguments, PublishArguments, PublishSpaceArguments
+from .publish.space import publish_space
+from .report.card import update_documents
+from .report.options import AuditArguments, CardArguments
 from .report.writing import write_audit
+from .score.options import PictureArguments, ScoreArguments
 from .score.parts import PARTS_FOLDER
-from .score.scoring import ScoreArguments, score
-from .score.shards import PictureArguments
-from .study.ablation import AblationArguments, ablate
-from .study.comparison import CompareArguments, compare
-
-
-@dataclass
-class FeatureArguments:
-    """How to embed."""
-
-    output: str = field(metadata={"help": "Folder of the bank; an interrupted run goes on where it stopped."})
-    backbone: str = field(
-        default="default",
-        metadata={"help": "`default`, or by Hub id or folder: a CLIP, SigLIP, MetaCLIP 2, DINOv2 or DINOv3."},
-    )
-    image_layers: list[int] = field(
-        default_factory=list,
-        metadata={"help": "Blocks of the image tower whose tokens are stored beside the embedding, 1 the first."},
-    )
-    image_tokens: list[str] = field(
-        default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
-    )
-    views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
-    probe_per_source: int = field(
-        default=0,
-        metadata={
-            "help": "Pictures of each source and class that are also embedded under every standard delivery, so that "
-            "`fit` and `evaluate` measure robustness. They are not trained on."
-        },
-    )
-    deliveries: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Standard deliveries, such as web and hard, that every picture is embedded under too."},
-    )
-    seed: int = field(default=0, metadata={"help": "Seed of the random deliveries."})
-    batch_size: int = field(default=16, metadata={"help": "Pictures a forward pass."})
+from .score.scoring import score
+from .study.ablation import ablate
+from .study.comparison import compare
+from .study.options import AblationArguments, CompareArguments
 
 
 def _features(arguments: list[str]) -> None:

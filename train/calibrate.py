@@ -12,7 +12,7 @@ References:
 
 import math
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,9 @@ from tqdm import tqdm
 
 from modeling.detector import Detection, Detector
 
+from .options import CalibrateArguments
+
 BATCH = 16
-
-
-@dataclass
-class CalibrateArguments:
-    """Whose photographs, and how many false alarms."""
-
-    data: str = field(metadata={"help": "Folder of real photographs, none of them generated; subfolders included."})
-    output: str = field(metadata={"help": "New folder for the calibrated copy of the checkpoint."})
-    checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
-    target_fpr: float = field(default=0.01, metadata={"help": "Share of such photographs that may be flagged."})
 
 
 @dataclass(frozen=True)
@@ -170,7 +162,6 @@ def describe(point: OperatingPoint) -> str:
 
 
 __all__ = [
-    "CalibrateArguments",
     "OperatingPoint",
     "as_field",
     "calibrate_checkpoint",

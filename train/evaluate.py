@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,8 @@ from accelerate import PartialState
 from modeling import RobustClipForImageClassification
 from modeling.checkpoints import load_processor, resolve_checkpoint
 
-from .data.records import DataArguments, load_records
+from .data.options import DataArguments
+from .data.records import load_records
 from .embedding_dataset import score_embeddings
 from .features.bank import INFO_FILE, FeatureBank, build_feature_bank, state_fingerprint
 from .features.made_by import made_by
@@ -21,28 +21,10 @@ from .jobs.processes import start_processes
 from .measure.calibration import Calibration
 from .measure.evaluation import evaluate_views, write_evaluation
 from .measure.text_leak import has_text, measure_text, scores_by_input
+from .options import EvaluateArguments
 from .report.writing import write_report
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class EvaluateArguments:
-    """What to measure, and where to."""
-
-    output: str = field(metadata={"help": "Folder for evaluation.json and the report."})
-    checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
-    probe_per_source: int = field(
-        default=8,
-        metadata={
-            "help": "Pictures of each source and class (400 of a class at most) that are also embedded under every "
-            "standard delivery. A bank has its own."
-        },
-    )
-    training_bank: str | None = field(
-        default=None,
-        metadata={"help": "Bank that the checkpoint was fitted on: pictures that are in both are reported."},
-    )
 
 
 def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
@@ -132,4 +114,4 @@ def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool | None:
     return True if fitted_on.get("records_sha256") == bank.info["records_sha256"] else None
 
 
-__all__ = ["EvaluateArguments", "evaluate", "evaluate_checkpoint"]
+__all__ = ["evaluate", "evaluate_checkpoint"]

@@ -1,13 +1,18 @@
 """Labelled pictures as records, whatever layout they come in: `load_records`."""
 
-from .records import ENCODED, METADATA_FILES, RECORD_COLUMNS, DataArguments, is_hub_name, load_records, parquet_files
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "ENCODED",
-    "METADATA_FILES",
-    "RECORD_COLUMNS",
-    "DataArguments",
-    "is_hub_name",
-    "load_records",
-    "parquet_files",
-]
+from .options import DataArguments
+
+if TYPE_CHECKING:
+    from .records import RECORD_COLUMNS, load_records
+
+__all__ = ["RECORD_COLUMNS", "DataArguments", "load_records"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import `records` when a name of it is first asked for: `datasets` takes seconds, and help needs none of it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(".records", __name__), name)

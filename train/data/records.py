@@ -11,9 +11,8 @@ shows every adapter with a command, and says where the schemas of ELSA_D3 and Op
 import glob
 import logging
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import datasets
 import pyarrow
@@ -23,6 +22,7 @@ from datasets.exceptions import DatasetsError
 from modeling.verdicts import CLASSES
 
 from .download import FAILURES_FILE, FETCHED, AddressCheck, download_pictures, is_public_address, picture_path
+from .options import DataArguments
 
 logger = logging.getLogger(__name__)
 
@@ -35,49 +35,6 @@ DESCRIPTION = datasets.Features(
 )
 ENCODED = datasets.Image(decode=False)
 ELSA_D3_GENERATED = range(4)
-
-
-@dataclass
-class DataArguments:
-    """Where the pictures are and which column says what."""
-
-    data: str = field(
-        metadata={
-            "help": "Parquet file, glob or folder of Parquet files, or hf:// or https:// URL of them; a folder real/ "
-            "+ generated/ of pictures, or of pictures with a metadata.csv, .jsonl or .parquet; a data set that "
-            "`save_to_disk` wrote; OWNER/NAME of a data set on the Hub."
-        }
-    )
-    schema: Literal["columns", "elsa_d3", "openfake"] = field(
-        default="columns",
-        metadata={"help": "`columns`: as the column arguments say. Others: the columns of that data set."},
-    )
-    config_name: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
-    split: str = field(default="train", metadata={"help": "Split of a data set on the Hub or of `save_to_disk`."})
-    image_column: str = field(default="image", metadata={"help": "Column of encoded pictures (datasets.Image)."})
-    label_column: str = field(
-        default="label", metadata={"help": "Column of 0/1 or real/generated (or fake); 0 and real = a photograph."}
-    )
-    id_column: str = field(default="id", metadata={"help": "Column of unique identifiers."})
-    source_column: str = field(default="source", metadata={"help": "Column that splits are made by."})
-    generator_column: str = field(default="generator", metadata={"help": "Column that names the generator."})
-    style_column: str = field(default="style", metadata={"help": "Column such as photoreal or illustration."})
-    text_column: str | None = field(
-        default=None,
-        metadata={
-            "help": "Column of captions, the same for both classes. None by default: where only generated pictures "
-            "have a prompt, the text gives the label away. elsa_d3 and openfake have a column for both classes "
-            "(`original_prompt`, `prompt`) and use it by default."
-        },
-    )
-    generated_text_column: str | None = field(
-        default=None,
-        metadata={"help": "Another column of captions for generated pictures only. Discouraged, and warned of."},
-    )
-    download_folder: str | None = field(
-        default=None,
-        metadata={"help": "elsa_d3: folder for its real pictures, fetched by URL; an interrupted run goes on there."},
-    )
 
 
 @dataclass(frozen=True)
@@ -351,7 +308,6 @@ __all__ = [
     "ENCODED",
     "METADATA_FILES",
     "RECORD_COLUMNS",
-    "DataArguments",
     "is_hub_name",
     "load_records",
     "parquet_files",

@@ -6,7 +6,7 @@ fitted last, on everything, with the same settings.
 
 import logging
 import shutil
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
 from modeling.files import staged
 
-from ..arguments import RobustTrainingArguments, TargetArguments
+from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import made_by
 from ..jobs.processes import world_size
@@ -33,47 +33,11 @@ from ..report.card import read_notes, write_card
 from ..report.writing import write_report
 from .held_out import BASELINES, fit_head, held_out_scores, join_sources, split_by_source
 from .known_data import known_data_of
+from .options import FitArguments
 
 logger = logging.getLogger(__name__)
 # From so many fits on, holding out groups of sources is advised.
 MANY_SOURCES = 200
-
-
-@dataclass
-class FitArguments(TargetArguments):
-    """What to fit, how to hold sources out, and which error rates the verdicts aim at."""
-
-    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
-    folds: int = field(
-        default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
-    )
-    image_layers: list[int] = field(
-        default_factory=list,
-        metadata={"help": "Blocks whose tokens the head sees beside the embedding; none by default, as in the paper."},
-    )
-    image_tokens: list[str] = field(
-        default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
-    )
-    head_components: int | None = field(
-        default=None,
-        metadata={
-            "help": "Principal components of each part of the image features, at most half as many as there "
-            "are rows to fit on; all as they are, else."
-        },
-    )
-    head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
-    head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
-    head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
-    head_members: int = field(
-        default=1, metadata={"help": "Fits of the head, by other seeds, joined into one that gives their mean score."}
-    )
-    head_output: str | None = field(
-        default=None,
-        metadata={
-            "help": "Also write configuration, head, processor, known data, evaluation and card here, without the "
-            "backbone."
-        },
-    )
 
 
 def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
@@ -260,4 +224,4 @@ def _write_checkpoint(
             write_card(folder, read_notes(Path(arguments.head_output)))
 
 
-__all__ = ["FitArguments", "fit", "new_model"]
+__all__ = ["fit", "new_model"]

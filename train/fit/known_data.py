@@ -1,7 +1,6 @@
 """What the fitted data looks like to the backbone, so that a picture unlike it can be told."""
 
 import json
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +14,12 @@ from modeling.cautions.known_data import KnownData, backbone_of
 
 from ..features.bank import FeatureBank
 from .held_out import join_sources
+from .options import KnownDataArguments
 
 # Groups of sources that are held out in turn, and pictures at most: the mean and the covariance need no more.
 GROUPS = 20
 MOST_PICTURES = 50_000
 QUANTILES = 1001
-
-
-@dataclass
-class KnownDataArguments:
-    """Which data, and which checkpoint it belongs to."""
-
-    bank: str = field(metadata={"help": "Feature bank that the head was fitted on; clean views are enough."})
-    output: str = field(metadata={"help": "Checkpoint folder, or that of `fit --head_output`; its head stays."})
-    merge_sources: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
-    )
 
 
 def write_known_data(arguments: KnownDataArguments) -> KnownData:
@@ -101,4 +89,4 @@ def fit_gaussian(embeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return gaussian.location_.astype(np.float32), whitener.astype(np.float32)
 
 
-__all__ = ["KnownDataArguments", "fit_gaussian", "held_out_distances", "known_data_of", "write_known_data"]
+__all__ = ["fit_gaussian", "held_out_distances", "known_data_of", "write_known_data"]

@@ -6,7 +6,6 @@ measure the files: the detector is measured again on pictures weighted so that b
 Pictures that are nearly the same are found by a perceptual hash.
 """
 
-from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
@@ -33,13 +32,6 @@ GIVES_AWAY = 0.7
 MOST_FITTED = 10_000
 # Sides that differ by less make a square; then steps of the longer side over the shorter.
 SQUARE, STEP = 1.05, 1.25
-
-
-@dataclass
-class AuditArguments:
-    """Where to."""
-
-    output: str = field(metadata={"help": "Folder for audit.json and audit.md."})
 
 
 def audit_records(records: datasets.Dataset) -> dict:
@@ -240,4 +232,4 @@ def _median(values: pd.Series) -> float | None:
     return float(known.median()) if len(known) else None
 
 
-__all__ = ["AuditArguments", "audit_bias", "audit_finding", "audit_records"]
+__all__ = ["audit_bias", "audit_finding", "audit_records"]

@@ -1,7 +1,6 @@
 """Export a checkpoint for those who serve it without PyTorch: ONNX graphs (float32, int8), and OpenVINO's files."""
 
 import shutil
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from modeling import RobustClipForImageClassification
@@ -10,22 +9,9 @@ from modeling.checkpoints import load_processor, resolve_checkpoint
 from modeling.files import staged
 from modeling.hub import hub_errors
 
+from .options import ExportArguments
+
 FORMATS = ("onnx", "onnx-int8", "openvino")
-
-
-@dataclass
-class ExportArguments:
-    """What to export, and where."""
-
-    checkpoint: str = field(metadata={"help": "Folder of a checkpoint, a Hub id, or `default`."})
-    output: str = field(metadata={"help": "Folder to write into; the checkpoint's own, so that `publish` takes it."})
-    format: str = field(
-        default="onnx",
-        metadata={
-            "help": "onnx (model.onnx), onnx-int8 (model_int8.onnx) or openvino (model.xml and model.bin). Input "
-            "pixel_values from the checkpoint's processor; outputs logits, score and image_embeds."
-        },
-    )
 
 
 def export_checkpoint(arguments: ExportArguments) -> list[Path]:
@@ -59,4 +45,4 @@ def export_checkpoint(arguments: ExportArguments) -> list[Path]:
     return [output / name for name in names]
 
 
-__all__ = ["FORMATS", "ExportArguments", "export_checkpoint"]
+__all__ = ["FORMATS", "export_checkpoint"]

@@ -8,7 +8,7 @@ holds the whole old model or the whole new one at any time, and an interrupted p
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from modeling.hub import LOGIN, HubError, hub_errors
 
 from ..report.card import CARD_FILE, NOTES_FILE
 from .card import published_card, states_licence
+from .options import PublishArguments
 
 logger = logging.getLogger(__name__)
 
@@ -36,21 +37,6 @@ GRAPHS = (GRAPH_FILE, INT8_GRAPH_FILE)
 OURS += (*GRAPHS, *COMPANIONS, NOTES_FILE, "fit.yaml", "LICENSE")
 # Never published; deleted where an earlier push of `transformers.Trainer` left them: loaders would prefer or run them.
 LEFTOVERS = ("training_args.bin", "pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
-
-
-@dataclass
-class PublishArguments:
-    """What to publish, and where."""
-
-    checkpoint: str = field(metadata={"help": "Folder of a checkpoint, or `default` for the embedded default."})
-    repo_id: str = field(metadata={"help": "owner/name on the Hub; made if it is not there."})
-    public: bool = field(default=False, metadata={"help": "For everybody; otherwise a new repository is private."})
-    onnx: bool = field(
-        default=False,
-        metadata={
-            "help": "Also model.onnx, for ONNX Runtime. What `export` wrote into the folder is always published."
-        },
-    )
 
 
 @dataclass(frozen=True)
@@ -267,7 +253,6 @@ def commit_files(
 __all__ = [
     "OURS",
     "Publication",
-    "PublishArguments",
     "check_graphs",
     "check_publishable",
     "check_target",

@@ -1,7 +1,7 @@
 """Publish the page as a Space of the Hugging Face Hub: the project's own tracked files, in one commit."""
 
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import HfApi
@@ -11,22 +11,11 @@ from modeling.hub import hub_errors
 
 from ..features.made_by import git_commit
 from .model import Publication, commit_files
+from .options import PublishSpaceArguments
 
 # All that app.py needs. README.md carries the Space's settings in its front matter.
 SPACE: tuple[str, ...] = ("app.py", "modeling", "space", "checkpoints/default", "examples", "requirements.txt")
 SPACE += ("README.md", "model_card.md", "LICENSE", "docs/evaluation")
-
-
-@dataclass
-class PublishSpaceArguments:
-    """Where the page goes, and which model it serves."""
-
-    repo_id: str = field(metadata={"help": "owner/name of the Space; made if it is not there."})
-    model: str = field(
-        default="default",
-        metadata={"help": "owner/name of a published model; the embedded default otherwise. Set as MODEL_ID."},
-    )
-    public: bool = field(default=False, metadata={"help": "For everybody; otherwise a new Space is private."})
 
 
 @dataclass(frozen=True)
@@ -80,4 +69,4 @@ def space_files(root: Path = ROOT) -> dict[str, Path | bytes]:
     return {name: root / name for name in names}
 
 
-__all__ = ["SPACE", "PublishSpaceArguments", "PublishedSpace", "publish_space", "space_files"]
+__all__ = ["SPACE", "PublishedSpace", "publish_space", "space_files"]

@@ -7,7 +7,6 @@ the failures look like) from card.yaml beside them; without it the card says onl
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -20,6 +19,7 @@ from modeling.verdicts import CLASSES
 
 from ..measure.bias_audit import audit_finding
 from .markdown import cell, number, percent, share, table
+from .options import CardArguments
 
 BEGIN, END = "<!-- figures: python -m train card -->", "<!-- end of figures -->"
 DEFAULT = "checkpoints/default"
@@ -47,26 +47,6 @@ _TOWER_NAMES = {
     "dinov3_vit": "DINOv3",
 }
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-@dataclass
-class CardArguments:
-    """Which checkpoint, and which documents show what was measured of it."""
-
-    checkpoint: str = field(
-        default=DEFAULT,
-        metadata={
-            "help": f"Folder with config.json, the evaluation.json that `fit` wrote and, if you like, {NOTES_FILE} "
-            f"with {', '.join(NOTES)}. Its card is written to its {CARD_FILE}."
-        },
-    )
-    card: str | None = field(
-        default=None, metadata={"help": f"Write the card here too. For {DEFAULT}: model_card.md by default."}
-    )
-    documents: list[str] = field(
-        default_factory=list,
-        metadata={"help": f"Documents to rewrite between {BEGIN} and {END}. For {DEFAULT}: README.md by default."},
-    )
 
 
 def update_documents(arguments: CardArguments) -> list[Path]:
@@ -288,7 +268,6 @@ __all__ = [
     "BEGIN",
     "END",
     "NOTES",
-    "CardArguments",
     "figures_table",
     "card_templates",
     "hub_name",

@@ -11,7 +11,6 @@ import logging
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import fsspec
@@ -25,30 +24,14 @@ from modeling.images import MAX_BYTES, ImageError, open_image, read_bytes
 
 from ..features.bank import processor_settings, weights_fingerprint
 from ..jobs.processes import cores_of_a_process, start_processes
+from .options import PictureArguments, ScoreArguments
 from .parts import INFO_FILE, DoneParts, Part, finish, write_part
 from .picture import Picture, without_query
-from .shards import PictureArguments, PictureShards, open_shards
+from .shards import PictureShards, open_shards
 
 logger = logging.getLogger(__name__)
 
 LISTING = "pictures.arrow"
-
-
-@dataclass
-class ScoreArguments:
-    """What judges the pictures, and where to."""
-
-    output: str = field(metadata={"help": "Folder of the results; an interrupted run goes on there."})
-    model: str = field(default="default", metadata={"help": "Checkpoint by folder or Hub id; the embedded default."})
-    batch_size: int = field(default=16, metadata={"help": "Pictures a forward pass."})
-    part_size: int = field(
-        default=2048,
-        metadata={"help": "Pictures of a result file: what a killed process loses at most. A multiple of batch_size."},
-    )
-    decoders: int | None = field(
-        default=None,
-        metadata={"help": "Threads that open pictures; by default as many as a process has cores."},
-    )
 
 
 def score(pictures: PictureArguments, arguments: ScoreArguments) -> dict | None:
@@ -255,4 +238,4 @@ def _read(content: bytes | str) -> bytes:
     return read_bytes(content)
 
 
-__all__ = ["ScoreArguments", "Scorer", "score"]
+__all__ = ["Scorer", "score"]

@@ -11,7 +11,6 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -25,6 +24,7 @@ from modeling.files import replacing
 from modeling.hub import hub_errors
 
 from ..data.records import ENCODED, is_hub_name, parquet_files
+from .options import PictureArguments
 from .picture import Picture, count_words, files_fingerprint, may_be_picture, printable, without_query
 from .tar_shards import TAR, TarShards, tar_files
 
@@ -34,27 +34,6 @@ PARQUET = (".parquet",)
 # A table of fewer files is divided by its row groups, so that as many processes can share it.
 FEW_FILES = 64
 LISTED_AT_ONCE = 100_000
-
-
-@dataclass
-class PictureArguments:
-    """Where the pictures are."""
-
-    data: str = field(
-        metadata={
-            "help": "Folder of pictures, of any depth; tar archives (WebDataset) by name, glob, NAME-{000..119}.tar, "
-            "folder or URL (https://, hf://); Parquet files by name, glob, folder or URL; a data set that "
-            "`save_to_disk` wrote; OWNER/NAME of a data set on the Hub. Labels are not needed."
-        }
-    )
-    config_name: str | None = field(default=None, metadata={"help": "Configuration of a data set on the Hub."})
-    split: str = field(default="train", metadata={"help": "Split of a data set on the Hub or of `save_to_disk`."})
-    revision: str | None = field(
-        default=None,
-        metadata={"help": "Commit, branch or tag of a data set on the Hub; by default the newest."},
-    )
-    image_column: str = field(default="image", metadata={"help": "Column of encoded pictures in a table."})
-    id_column: str = field(default="id", metadata={"help": "Column of a table that becomes the key."})
 
 
 class PictureShards(Protocol):
@@ -267,4 +246,4 @@ def _hub_shards(arguments: PictureArguments) -> TableShards:
         return TableShards(table, arguments, {"commit": commit})
 
 
-__all__ = ["PictureArguments", "PictureShards", "open_shards"]
+__all__ = ["PictureShards", "open_shards"]

@@ -6,7 +6,6 @@ Everything else of the training arguments stays as given, for every case alike.
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from . import landscape
 from .ablation_report import write_report
 from .figures import WORST_SOURCE_PICTURES
 from .fits import RATIOS, Case, Study
+from .options import AblationArguments
 
 FULL, NO_SAM, BCE = "CVaR + AUC + SAM", "CVaR + AUC", "BCE"
 CVAR_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -41,20 +41,6 @@ _STATED = (
     "weight_decay",
     "lr_scheduler_type",
 )
-
-
-@dataclass
-class AblationArguments:
-    """What to study. The recipe is that of the training arguments; their `seed` and `output_dir` are not used."""
-
-    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
-    output: str = field(metadata={"help": "Folder of the report; an interrupted study goes on where it stopped."})
-    folds: int = field(default=5, metadata={"help": "Groups of sources, held out in turn."})
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the fits."})
-    merge_sources: list[str] = field(
-        default_factory=list,
-        metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
-    )
 
 
 def ablate(arguments: AblationArguments, training: RobustTrainingArguments) -> dict:
@@ -250,4 +236,4 @@ def _settings(study: Study, arguments: AblationArguments, training: RobustTraini
     }
 
 
-__all__ = ["AblationArguments", "ablate", "recipe_cases"]
+__all__ = ["ablate", "recipe_cases"]

@@ -7,7 +7,7 @@ and, in the row "chosen inside", the attempt that is used for it. No source, rec
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from modeling.verdicts import CLASSES
 
-from ..arguments import RobustTrainingArguments, TargetArguments
+from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.embedder import STANDARD_VIEW
 from ..features.made_by import made_by
@@ -32,25 +32,10 @@ from .comparison_plan import CHOSEN, Plan, read_plan
 from .comparison_report import write_report
 from .figures import mean_over_seeds
 from .fits import Case, Study
+from .options import CompareArguments
 
 # The deliveries whose figures stand in the table, beside the pictures as they are.
 DELIVERIES = ("web", "hard")
-
-
-@dataclass
-class CompareArguments(TargetArguments):
-    """What to compare, on which data. The plan's recipe is that of the training arguments, which it may change."""
-
-    plan: str = field(metadata={"help": "YAML file of attempts: see docs/studies.md."})
-    bank: str = field(
-        metadata={"help": "Feature bank made with `--deliveries web hard`, or `--probe_per_source` of some pictures."}
-    )
-    output: str = field(metadata={"help": "Folder of the table; an interrupted comparison goes on where it stopped."})
-    folds: int = field(default=5, metadata={"help": "Groups of sources, held out in turn; at least 3."})
-    seeds: list[int] = field(
-        default_factory=lambda: [0, 1, 2, 3, 4],
-        metadata={"help": "Seeds; inner fits have the first."},
-    )
 
 
 def compare(arguments: CompareArguments, training: RobustTrainingArguments) -> dict:
@@ -355,4 +340,4 @@ def _four_figures(labels: NDArray, scores: NDArray, weights: NDArray, equal: NDA
     return [auc, roc_auc(labels, scores, equal), at_1_percent, at_5_percent]
 
 
-__all__ = ["CompareArguments", "compare"]
+__all__ = ["compare"]

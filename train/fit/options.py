@@ -1,0 +1,53 @@
+"""Options of `python -m train fit` and `known_data`."""
+
+from dataclasses import dataclass, field
+
+from ..options import SourceArguments, TargetArguments
+
+
+@dataclass
+class FitArguments(SourceArguments, TargetArguments):
+    """What to fit, and how to hold sources out."""
+
+    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
+    folds: int = field(
+        default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
+    )
+    image_layers: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Blocks whose tokens the head sees beside the embedding; none by default, as in the paper."},
+    )
+    image_tokens: list[str] = field(
+        default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
+    )
+    head_components: int | None = field(
+        default=None,
+        metadata={
+            "help": "Principal components of each part of the image features, at most half as many as there "
+            "are rows to fit on; all as they are, else."
+        },
+    )
+    head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
+    head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
+    head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
+    head_members: int = field(
+        default=1, metadata={"help": "Fits of the head, by other seeds, joined into one that gives their mean score."}
+    )
+    head_output: str | None = field(
+        default=None,
+        metadata={
+            "help": "Also write configuration, head, processor, known data, evaluation and card here, without the "
+            "backbone."
+        },
+    )
+
+
+@dataclass
+class KnownDataArguments(SourceArguments):
+    """Which data, and which checkpoint it belongs to."""
+
+    bank: str = field(metadata={"help": "Feature bank that the head was fitted on; clean views are enough."})
+    output: str = field(metadata={"help": "Checkpoint folder, or that of `fit --head_output`; its head stays."})
+
+
+__all__ = ["FitArguments", "KnownDataArguments"]

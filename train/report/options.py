@@ -1,0 +1,36 @@
+"""Options of `python -m train audit` and `card`."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class AuditArguments:
+    """Where to."""
+
+    output: str = field(metadata={"help": "Folder for audit.json and audit.md."})
+
+
+@dataclass
+class CardArguments:
+    """Which checkpoint, and which documents show what was measured of it."""
+
+    checkpoint: str = field(
+        default="checkpoints/default",
+        metadata={
+            "help": "Folder with config.json, the evaluation.json that `fit` wrote and, if you like, card.yaml with "
+            "what only a person can say. Its card is written to its README.md."
+        },
+    )
+    card: str | None = field(
+        default=None, metadata={"help": "Write the card here too. For checkpoints/default: model_card.md by default."}
+    )
+    documents: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Documents to rewrite between the marks of their figures. For checkpoints/default: README.md by "
+            "default."
+        },
+    )
+
+
+__all__ = ["AuditArguments", "CardArguments"]
