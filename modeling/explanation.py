@@ -1,4 +1,4 @@
-"""Which regions of a picture moved its score: integrated gradients from the tokens of a block of the image tower.
+"""The heat map: which regions of a picture moved its score, by integrated gradients from a block of the image tower.
 
 Up to that block the picture is embedded once without gradients; only the later blocks are run again, so the map costs
 about what two or three scores cost. The tokens are compared with a baseline in which every patch is the picture's
