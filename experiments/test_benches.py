@@ -12,8 +12,8 @@ from sklearn.linear_model import LogisticRegression
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipImageProcessor
-from tests.conftest import VISION
-from tests.train.conftest import picture
+from tests.pictures import picture
+from tests.tiny import VISION
 from train.data.records import DataArguments, load_records
 from train.features.bank import build_feature_bank
 

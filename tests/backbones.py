@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
 
-from tests.conftest import TEXT, VISION
+from tests.tiny import TEXT, VISION
 
 SQUARE = {"height": 32, "width": 32}
 IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

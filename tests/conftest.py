@@ -9,31 +9,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+from tests.tiny import TEXT, VISION
+
 # Before transformers is imported anywhere: the suite never asks a Hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
-VISION = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "image_size": 32,
-    "patch_size": 16,
-    "projection_dim": 8,
-}
-TEXT = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "projection_dim": 8,
-    "vocab_size": 100,
-    "max_position_embeddings": 10,
-    "bos_token_id": 98,
-    "eos_token_id": 99,
-    "pad_token_id": 99,
-}
 
 
 @pytest.fixture

@@ -25,10 +25,10 @@ from PIL import Image
 
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.checkpoints import default_backbone
-from tests.conftest import VISION
+from tests.data_sets import encoded, write_elsa_d3, write_openfake
 from tests.hub_server import USER, HubServer, checkpoint_folder
-from tests.train.data.test_data import elsa_d3, encoded, openfake  # noqa: F401 (fixtures)
-from tests.train.data.test_download import server  # noqa: F401 (a fixture that elsa_d3 uses)
+from tests.picture_server import PictureServer
+from tests.tiny import VISION
 from tests.warm_python import ROOT, WarmPython
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
@@ -181,7 +181,7 @@ def folder(tmp_path, pictures, tiny_cache, default_folder):
 
 
 @pytest.fixture
-def data_sets(folder, hub, elsa_d3, openfake):  # noqa: F811
+def data_sets(folder, hub, tmp_path):
     """What docs/data-sets.md names."""
     rows = range(4)
     images, labels = [encoded(i, i % 2) for i in rows], [i % 2 for i in rows]
@@ -201,8 +201,11 @@ def data_sets(folder, hub, elsa_d3, openfake):  # noqa: F811
     (folder / "captioned" / "metadata.csv").write_text(metadata)
     card = "---\nconfigs:\n- config_name: CONFIG\n  data_files:\n  - split: test\n    path: data/test-*\n---\n"
     hub.add_dataset("OWNER/NAME", {"README.md": card.encode(), "data/test-0.parquet": folder / "test-0.parquet"})
-    hub.add_dataset("elsaEU/ELSA_D3", {"data/validation-0.parquet": Path(elsa_d3)})
-    hub.add_dataset("ComplexDataLab/OpenFake", {"core/test-0.parquet": Path(openfake)})
+    hub.add_dataset("ComplexDataLab/OpenFake", {"core/test-0.parquet": Path(write_openfake(tmp_path))})
+    with PictureServer() as server:
+        elsa_d3 = Path(write_elsa_d3(tmp_path, server.url))
+        hub.add_dataset("elsaEU/ELSA_D3", {"data/validation-0.parquet": elsa_d3})
+        yield
 
 
 class Reader:

@@ -13,10 +13,10 @@ import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from modeling.embedded import ROOT
 from modeling.sentences import sentence
 from modeling.stability import STABILITY_DELIVERIES
-
-from .conftest import ROOT, running_app
+from tests.e2e.running_page import running_app
 
 PHOTOGRAPH = ROOT / "examples" / "china.jpg"
 NUMBER = (int, float)

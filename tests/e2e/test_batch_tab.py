@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import running
+from tests.e2e.running_page import running
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHANCE, NAME, NOTE = 2, 3, 5  # columns of the table

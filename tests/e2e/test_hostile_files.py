@@ -10,9 +10,8 @@ from gradio_client.exceptions import AppError
 
 from modeling.detector import Detector
 from modeling.images import ImageError
+from tests.e2e.running_page import running_app
 from tests.hostile_files import hostile_files
-
-from .conftest import running_app
 
 MEBIBYTE = 1024
 

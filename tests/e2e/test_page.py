@@ -8,10 +8,10 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image, PngImagePlugin
 
+from modeling.embedded import ROOT
 from modeling.sentences import sentence
 from modeling.stability import STABILITY_DELIVERIES
-
-from .conftest import ROOT, running_app
+from tests.e2e.running_page import running_app
 
 PHOTOGRAPH = ROOT / "examples" / "china.jpg"
 GENERATED = ROOT / "examples" / "flux_dev.webp"

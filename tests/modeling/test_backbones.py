@@ -2,7 +2,6 @@
 
 import json
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -19,10 +18,7 @@ from modeling.checkpoints import load_processor
 from modeling.detector import Detector
 from modeling.examination import examine
 from tests.backbones import FAMILIES, PLAIN, SQUARE, save_backbone
-
-
-def noise(width=40, height=40):
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+from tests.pictures import noise
 
 
 def embedding(model, pixel_values):

@@ -30,8 +30,8 @@ from modeling import RobustClipConfig, RobustClipForImageClassification
 from modeling.checkpoints import load_processor
 from modeling.embedded import ROOT
 from tests.backbones import FAMILIES, save_backbone
-from tests.conftest import TEXT, VISION
 from tests.hub_server import HubServer, checkpoint_folder
+from tests.tiny import TEXT, VISION
 
 # Where the transformers of this process is: the child's must be the same, also where that is not the installed one.
 SITE = str(Path(transformers.__file__).parents[1])

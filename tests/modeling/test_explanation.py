@@ -22,7 +22,7 @@ from modeling.explanation import (
 )
 from modeling.image_processing_robust_clip import RobustClipImageProcessor, central_square
 from modeling.images import open_image
-from tests.conftest import VISION
+from tests.tiny import VISION
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

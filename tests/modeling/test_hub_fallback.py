@@ -13,8 +13,8 @@ import torch
 from transformers import CLIPConfig, CLIPModel
 
 from modeling.default_backbone import HUB_ID, HUB_REVISION, TOWER_CONFIG
-from tests.conftest import TEXT
 from tests.hub_server import HubServer
+from tests.tiny import TEXT
 from train.publish.space import space_files
 
 

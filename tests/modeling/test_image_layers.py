@@ -9,7 +9,7 @@ from modeling.checkpoints import load_processor
 from modeling.detector import Detector
 from modeling.explanation import attribute_regions, average_patches, first_block, score_from, tokens_before
 from tests.backbones import FAMILIES, save_backbone
-from tests.modeling.test_backbones import noise
+from tests.pictures import noise
 
 LAYERED = {"image_layers": [1, 2], "image_tokens": ["class", "patch_mean"]}
 

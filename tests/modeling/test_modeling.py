@@ -106,7 +106,7 @@ def test_return_dict_false_gives_a_tuple(tiny_model):
 
 @pytest.mark.parametrize("with_text", [True, False])
 def test_from_backbone_takes_the_weights_of_a_saved_clip(tmp_path, with_text):
-    from tests.conftest import TEXT, VISION
+    from tests.tiny import TEXT, VISION
 
     if with_text:
         clip = CLIPModel(CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=8)).eval()

@@ -1,27 +1,15 @@
 """Real files with a tiny CLIP: what the tests of bank, fit and commands start from."""
 
-import io
-
 import datasets
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipImageProcessor
 from tests.command_process import CommandProcess
-from tests.conftest import VISION
 from tests.hub_server import HubServer
-
-
-def picture(seed, label):
-    """Noise; generated pictures are greener."""
-    pixels = np.random.default_rng(seed).integers(0, 180, size=(40, 48, 3), dtype=np.uint8)
-    pixels[..., 1] += 70 * label
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
+from tests.pictures import picture
+from tests.tiny import VISION
 
 
 @pytest.fixture

@@ -9,12 +9,11 @@ import torch
 from transformers import PrinterCallback, set_seed
 
 from modeling import RobustClipForImageClassification
+from tests.train.tiny_training import arguments, embeddings, trainer
 from train.contrastive import contrastive_loss, train_blocks
 from train.embedding_dataset import EmbeddingDataset
 from train.features.bank import FeatureBank
 from train.fit.held_out import fit_head
-
-from .test_trainer import arguments, embeddings, trainer
 
 
 def naive(features, labels, temperature):

@@ -10,12 +10,11 @@ import torch
 from PIL import Image
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
+from tests.pictures import picture
 from train import __main__ as commands
 from train.data.records import DataArguments, load_records
 from train.evaluate import EvaluateArguments, evaluate, evaluate_checkpoint
 from train.features.bank import FeatureBank, build_feature_bank
-
-from .conftest import picture
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@ import copy
 import torch
 
 from modeling import RobustClipForImageClassification
+from tests.train.tiny_training import embeddings, trainer
 from train.feature_noise import add_noise, feature_noise
-
-from .test_trainer import embeddings, trainer
 
 
 def inputs_of_first_layer(model):

@@ -6,11 +6,10 @@ import pytest
 import torch
 
 from modeling import RobustClipForImageClassification
+from tests.train.tiny_training import arguments
 from train.features.bank import FeatureBank
 from train.fit.held_out import fit_head
 from train.layer_weights import PACE, PartWeights, layer_weights
-
-from .test_trainer import arguments
 
 
 def layered_model(tiny_config, text=False, **fields):

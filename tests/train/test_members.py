@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from modeling import RobustClipForImageClassification
+from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank, build_feature_bank
@@ -18,8 +19,6 @@ from train.fit.fitting import FitArguments, fit, new_model
 from train.fit.held_out import fit_head
 from train.members import join_heads, widen
 from train.study.fits import Case, Study
-
-from .test_trainer import arguments
 
 # In a process of its own, outside the repository.
 LOAD = """

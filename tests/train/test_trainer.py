@@ -11,42 +11,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback
 
-from train.arguments import RobustTrainingArguments
+from tests.train.tiny_training import arguments, embeddings, trainer
 from train.embedding_dataset import EmbeddingDataset, collate_batch, score_embeddings
 from train.features.bank import FeatureBank
 from train.losses import robust_loss
 from train.measure.metrics import roc_auc
 from train.trainer import RobustTrainer, compute_metrics
-
-
-def arguments(folder, **changes):
-    settings = {
-        "output_dir": str(folder),
-        "per_device_train_batch_size": 16,
-        "max_steps": 1,
-        "disable_tqdm": True,
-        "save_strategy": "no",
-        "logging_strategy": "no",
-    }
-    return RobustTrainingArguments(**(settings | changes))
-
-
-def embeddings(rows=32, text=True, seed=0, sources=None):
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(rows) % 2
-    image = torch.randn(rows, 8, generator=generator) + labels[:, None]
-    text_embeds = torch.randn(rows, 8, generator=generator) if text else None
-    return EmbeddingDataset(image, labels, text_embeds, sources=sources)
-
-
-def trainer(model, folder, dataset=None, **changes):
-    return RobustTrainer(
-        model=model,
-        args=arguments(folder, **changes),
-        train_dataset=dataset or embeddings(),
-        data_collator=collate_batch,
-        compute_metrics=compute_metrics,
-    )
 
 
 def test_one_step_equals_sam_by_hand(tiny_model, tmp_path):

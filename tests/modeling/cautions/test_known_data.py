@@ -16,7 +16,7 @@ from modeling import RobustClipConfig
 from modeling.cautions.known_data import FAR, KNOWN_DATA_FILE, KnownData
 from modeling.embedded import ROOT
 from modeling.images import open_image
-from tests.conftest import VISION
+from tests.tiny import VISION
 
 CONFIG = RobustClipConfig(vision_config=dict(VISION), backbone_name="owner/clip", backbone_revision="abc")
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from modeling.images import ImageError, read_header
 from modeling.provenance.reading import read_provenance
-from tests.modeling.provenance.test_provenance import (
+from tests.modeling.provenance.marked_files import (
     CAMERA,
     COMFY,
     DESCRIPTION,

@@ -1,92 +1,39 @@
 """What a file says about its origin: real files with the marks of real programs, and what stays private."""
 
-import io
 import json
 import struct
 import zlib
 
-import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
 
 from modeling.images import ImageError
 from modeling.provenance.evidence import MAX_SHOWN, Evidence, clean
 from modeling.provenance.reading import read_provenance
 from modeling.provenance.source_types import POINTS_TO, source_kind
 from modeling.sentences import LANGUAGES, all_sentences
+from tests.modeling.provenance.marked_files import (
+    CAMERA,
+    COMFY,
+    DESCRIPTION,
+    MAKE,
+    MODEL,
+    PROMPT,
+    SETTINGS,
+    SOFTWARE,
+    USER_COMMENT,
+    WEBUI,
+    WITH_EXIF,
+    behind_the_pixels,
+    chunk,
+    encoded,
+    found,
+    with_exif,
+    with_texts,
+    with_xmp,
+    xmp_packet,
+)
 
-WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 WITH_XMP = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
-MAKE, MODEL, SOFTWARE, DESCRIPTION, EXIF_DIRECTORY, GPS, USER_COMMENT = 271, 272, 305, 270, 0x8769, 0x8825, 0x9286
-PROMPT = "a private wish about somebody"
-WEBUI = (
-    f"{PROMPT}, Model: hidden\nNegative prompt: Steps: 3, blurry\n"
-    "Steps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Model hash: a, Model: sdxl_base_1.0, Version: 1"
-)
-COMFY = json.dumps(
-    {
-        "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "folder\\flux1-dev.safetensors"}},
-        "6": {"class_type": "CLIPTextEncode", "inputs": {"text": f'{PROMPT} "ckpt_name": "trap"'}},
-    }
-)
-
-
-def encoded(codec="JPEG", **options):
-    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, codec, **options)
-    return buffer.getvalue()
-
-
-def with_texts(**texts):
-    info = PngImagePlugin.PngInfo()
-    for key, text in texts.items():
-        info.add_itxt(key, text) if "é" in text else info.add_text(key, text)
-    return encoded("PNG", pnginfo=info)
-
-
-def with_exif(codec="JPEG", main=(), inner=(), gps=()):
-    exif = Image.Exif()
-    exif.update(dict(main))
-    exif.get_ifd(EXIF_DIRECTORY).update(dict(inner))
-    exif.get_ifd(GPS).update(dict(gps))
-    return encoded(codec, exif=exif.tobytes())
-
-
-def xmp_packet(attributes="", elements=""):
-    return (
-        '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
-        '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-        f'{attributes}>{elements}</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
-    ).encode()
-
-
-def with_xmp(codec="JPEG", attributes="", elements=""):
-    return encoded(codec, **xmp_option(codec, xmp_packet(attributes, elements)))
-
-
-def xmp_option(codec, packet):
-    """How Pillow writes XMP differs by format."""
-    if codec == "TIFF":
-        return {"tiffinfo": {700: packet}}
-    if codec != "PNG":
-        return {"xmp": packet}
-    info = PngImagePlugin.PngInfo()
-    info.add_itxt("XML:com.adobe.xmp", packet.decode())
-    return {"pnginfo": info}
-
-
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
-def behind_the_pixels(*chunks):
-    return encoded("PNG")[:-12] + b"".join(chunks) + chunk(b"IEND", b"")
-
-
-def found(data):
-    """Code to (points_to, strength) of every finding."""
-    return {item.code: (item.points_to, item.strength) for item in read_provenance(data).evidence}
 
 
 def tools(data):
@@ -277,8 +224,6 @@ def test_caption_that_only_speaks_of_a_generator_is_no_mark():
 # Cameras and editors
 
 
-CAMERA = {MAKE: "Canon", MODEL: "Canon EOS R5", SOFTWARE: "Firmware Version 1.8.1"}
-SETTINGS = {33434: 0.01, 33437: 2.8, 34855: 100, 36867: "2024:05:06 07:08:09", 42036: "RF50mm F1.2L USM"}
 PRIVATE = {42033: "SERIAL-4711", 42032: "Owner Name", 42037: "LENS-SERIAL-12"}
 
 

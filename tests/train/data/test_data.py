@@ -11,43 +11,15 @@ import pyarrow
 import pytest
 
 from modeling.images import open_image
+from tests.data_sets import encoded, write_parquet
+from tests.picture_server import is_loopback
+from tests.pictures import picture
 from train.data.records import RECORD_COLUMNS, DataArguments, load_records
-
-from .test_download import encoded_picture, is_loopback, server  # noqa: F401 (a fixture)
-
-# From the data sets' cards; see docs/data-sets.md.
-ELSA_D3 = datasets.Features(
-    {
-        **{name: datasets.Value("string") for name in ("id", "original_prompt", "positive_prompt", "negative_prompt")},
-        "url": datasets.Value("string"),
-        **{f"model_gen{i}": datasets.Value("string") for i in range(4)},
-        **{f"{name}_gen{i}": datasets.Value("int64") for name in ("width", "height") for i in range(4)},
-        **{f"num_inference_steps_gen{i}": datasets.Value("int64") for i in range(4)},
-        **{f"filepath_gen{i}": datasets.Value("string") for i in range(4)},
-        **{f"image_gen{i}": datasets.Image() for i in range(4)},
-    }
-)
-OPENFAKE = datasets.Features(
-    {
-        "image": datasets.Image(),
-        **{name: datasets.Value("string") for name in ("prompt", "label", "model", "type", "release_date")},
-    }
-)
-GENERATORS = ["DeepFloyd/IF", "SD1.4", "SD2.1", "SDXL"]
 
 
 @pytest.fixture(autouse=True)
 def datasets_cache(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
-
-
-def write_parquet(path, columns, features=None):
-    datasets.Dataset.from_dict(columns, features=features).to_parquet(path)
-    return str(path)
-
-
-def encoded(seed, label=0):
-    return {"bytes": encoded_picture(seed, label), "path": None}
 
 
 @pytest.fixture
@@ -69,25 +41,6 @@ def parquet(tmp_path):
     return write_parquet(tmp_path / "data.parquet", columns, features)
 
 
-@pytest.fixture
-def elsa_d3(tmp_path, server):  # noqa: F811
-    """Three rows; the real picture of the second is gone and that of the third has no address."""
-    rows = 3
-    columns = {
-        "id": [f"r{i}" for i in range(rows)],
-        "original_prompt": [f"a photo of {i}" for i in range(rows)],
-        "positive_prompt": [f"a photo of {i}, best quality" for i in range(rows)],
-        "negative_prompt": ["blurry"] * rows,
-        "url": [f"{server.url}/picture-0", f"{server.url}/gone", None],
-    }
-    for i, generator in enumerate(GENERATORS):
-        columns |= {f"model_gen{i}": [generator] * rows, f"filepath_gen{i}": [f"{i}.png"] * rows}
-        columns |= {f"width_gen{i}": [48] * rows, f"height_gen{i}": [40] * rows}
-        columns |= {f"num_inference_steps_gen{i}": [30] * rows}
-        columns |= {f"image_gen{i}": [encoded(10 * i + row, 1) for row in range(rows)]}
-    return write_parquet(tmp_path / "validation-00000-of-00001.parquet", columns, ELSA_D3)
-
-
 def load_elsa_d3(path, tmp_path, **changes):
     arguments = DataArguments(data=path, schema="elsa_d3", download_folder=str(tmp_path / "real"), **changes)
     return load_records(arguments, is_admitted=is_loopback)
@@ -97,7 +50,7 @@ def test_parquet_becomes_records(parquet):
     records = load_records(DataArguments(data=parquet))
     assert records.column_names == RECORD_COLUMNS
     assert records[1] == {
-        "image": {"bytes": encoded_picture(1, 1), "path": None},
+        "image": {"bytes": picture(1, 1), "path": None},
         "text": None,
         "label": 1,
         "generator": "G",
@@ -144,7 +97,7 @@ def test_the_columns_of_any_table_can_be_named(tmp_path, caplog):
         (None, 1, "SDXL", "8", "", "8"),
         (None, 0, "", "10", "", "10"),
     ]
-    assert records[2]["image"]["bytes"] == encoded_picture(3)
+    assert records[2]["image"]["bytes"] == picture(3)
     assert [record.getMessage() for record in caplog.records] == ["1 rows hold no picture and are left out."]
 
 
@@ -152,7 +105,7 @@ def test_a_folder_of_pictures_becomes_records_with_the_label_of_its_name(tmp_pat
     for name, seed in (("real/camera/a.png", 0), ("generated/sdxl/b.png", 1), ("real/c.png", 2)):
         file = tmp_path / "pictures" / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(encoded_picture(seed))
+        file.write_bytes(picture(seed))
     records = load_records(DataArguments(data=str(tmp_path / "pictures")))
     found = {row["record_id"]: (row["label"], row["source"], row["generator"]) for row in records}
     assert found == {
@@ -170,7 +123,7 @@ def test_a_folder_with_metadata_becomes_records(tmp_path, suffix):
     names = ["train_1.png", "test/2.png", "test/validation/3.png"]  # `datasets` would take these for three splits
     for seed, name in enumerate(names):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(encoded_picture(seed))
+        (folder / name).write_bytes(picture(seed))
     metadata = pd.DataFrame({"file_name": names, "label": ["real", "fake", "generated"], "caption": ["x", "y", "z"]})
     if suffix == "jsonl":
         metadata.to_json(folder / "metadata.jsonl", orient="records", lines=True)
@@ -198,7 +151,7 @@ def test_elsa_d3_gives_four_generated_pictures_a_row_and_the_real_ones_that_are_
     rows = {row["record_id"]: row for row in records}
     assert set(rows) == {"r0/real", *(f"r{row}/gen{i}" for row in range(3) for i in range(4))}
     assert rows["r2/gen3"] == {
-        "image": {"bytes": encoded_picture(32, 1), "path": None},
+        "image": {"bytes": picture(32, 1), "path": None},
         "text": "a photo of 2",
         "label": 1,
         "generator": "SDXL",
@@ -207,7 +160,7 @@ def test_elsa_d3_gives_four_generated_pictures_a_row_and_the_real_ones_that_are_
         "record_id": "r2/gen3",
     }
     real = rows["r0/real"]
-    assert Path(real["image"]["path"]).read_bytes() == encoded_picture(0)
+    assert Path(real["image"]["path"]).read_bytes() == picture(0)
     assert (real["text"], real["label"], real["generator"], real["source"]) == ("a photo of 0", 0, "", "r0")
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith("2 of 3 real pictures could not be fetched (dead link 1, no web address 1); ")
@@ -215,7 +168,7 @@ def test_elsa_d3_gives_four_generated_pictures_a_row_and_the_real_ones_that_are_
     assert sorted(entry["reason"] for entry in listed) == ["dead link", "no web address"]
 
 
-def test_elsa_d3_gives_the_same_records_again_without_asking(elsa_d3, tmp_path, server):  # noqa: F811
+def test_elsa_d3_gives_the_same_records_again_without_asking(elsa_d3, tmp_path, server):
     first = load_elsa_d3(elsa_d3, tmp_path)
     asked = len(server.requests)
     assert load_elsa_d3(elsa_d3, tmp_path)[:] == first[:]
@@ -233,23 +186,10 @@ def test_different_text_columns_are_used_and_warned_of(elsa_d3, tmp_path, caplog
     assert "can give the label away" in message
 
 
-def test_elsa_d3_real_pictures_are_never_fetched_from_this_machine_by_default(elsa_d3, tmp_path, server):  # noqa: F811
+def test_elsa_d3_real_pictures_are_never_fetched_from_this_machine_by_default(elsa_d3, tmp_path, server):
     arguments = DataArguments(data=elsa_d3, schema="elsa_d3", download_folder=str(tmp_path / "real"))
     assert set(load_records(arguments)["label"]) == {1}
     assert server.requests == []
-
-
-@pytest.fixture
-def openfake(tmp_path):
-    columns = {
-        "image": [encoded(0), encoded(1, 1), encoded(2, 1)],
-        "prompt": ["a caption", "a prompt", "another"],
-        "label": ["real", "fake", "fake"],
-        "model": ["pexels", "flux.1-dev", "gpt-image-1"],
-        "type": ["real", "base", "image"],
-        "release_date": [None, "2024-08", "2025-04"],
-    }
-    return write_parquet(tmp_path / "test-00000-of-00001.parquet", columns, OPENFAKE)
 
 
 def test_openfake_has_prompts_for_both_classes(openfake, caplog):

@@ -14,9 +14,6 @@ import pytest
 
 from modeling.embedded import ROOT
 
-from .test_data import elsa_d3, openfake  # noqa: F401 (fixtures)
-from .test_download import server  # noqa: F401 (a fixture that elsa_d3 uses)
-
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PROGRAM = """
 import json, sys
@@ -93,7 +90,7 @@ class Hub(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def hub(elsa_d3, openfake):  # noqa: F811
+def hub(elsa_d3, openfake):
     hub = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     hub.unknown = []
     hub.files = {

@@ -1,99 +1,17 @@
 """Fetching pictures by URL: small real files from a loopback server, which only these tests admit."""
 
-import io
 import ipaddress
 import json
 import socket
-import threading
 import time
 from collections import Counter
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from tests.picture_server import is_loopback
+from tests.pictures import picture
 from train.data import download
 from train.data.download import download_pictures, is_public_address, picture_path
-
-
-def encoded_picture(seed=0, label=0):
-    """A small PNG of noise; generated pictures are greener."""
-    pixels = np.random.default_rng(seed).integers(0, 180, size=(40, 48, 3), dtype=np.uint8)
-    pixels[..., 1] += 70 * label
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def is_loopback(address):
-    return str(address) == "127.0.0.1"
-
-
-class Pictures(BaseHTTPRequestHandler):
-    """Answers /picture-N with a picture and the other paths with what can go wrong."""
-
-    def do_GET(self):
-        self.server.requests.append((self.path, self.headers["Host"]))
-        name = self.path.strip("/")
-        port = self.server.server_port
-        redirects = {
-            "moved": "/picture-1",
-            "loop": "/loop",
-            "inwards": f"http://127.0.0.2:{port}/picture-1",
-            "to-file": "file:///etc/hostname",
-        }
-        if name.startswith("picture"):
-            self.answer(200, encoded_picture(seed=int(name.split("-")[1])))
-        elif name in redirects:
-            self.answer(302, b"", Location=redirects[name])
-        elif name == "page":
-            self.answer(200, b"<html>Not any more</html>")
-        elif name == "half":
-            self.answer(200, encoded_picture()[:2000])
-        elif name == "announced":
-            self.answer(200, b"", length=10**6)
-        elif name == "unannounced":
-            self.answer(200, encoded_picture() * 10, length=None)
-        elif name == "silent":
-            self.server.released.wait(8)
-        elif name == "drip":
-            self.answer(200, b"", length=10**4)
-            while not self.server.released.wait(0.05):
-                self.wfile.write(b"x")
-        else:
-            self.answer(404, b"gone")
-
-    def answer(self, status, content, length=0, **headers):
-        self.send_response(status)
-        if length is not None:
-            self.send_header("Content-Length", str(length or len(content)))
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
-class Server(ThreadingHTTPServer):
-    request_queue_size = 64
-
-    def handle_error(self, request, client_address):
-        """A client that hangs up is expected here."""
-
-
-@pytest.fixture
-def server():
-    server = Server(("127.0.0.1", 0), Pictures)
-    server.requests, server.released = [], threading.Event()
-    server.url = f"http://127.0.0.1:{server.server_port}"
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.released.set()
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
@@ -128,8 +46,8 @@ def test_pictures_are_fetched_unchanged_and_only_once(server, tmp_path):
     urls = [f"{server.url}/picture-{i}" for i in range(40)] + [f"{server.url}/moved", f"{server.url}/gone"]
     counts = download_pictures(iter(urls), tmp_path, is_admitted=is_loopback)
     assert counts == Counter({"fetched": 41, "dead link": 1})
-    assert picture_path(tmp_path, urls[7]).read_bytes() == encoded_picture(seed=7)
-    assert picture_path(tmp_path, f"{server.url}/moved").read_bytes() == encoded_picture(seed=1)
+    assert picture_path(tmp_path, urls[7]).read_bytes() == picture(seed=7)
+    assert picture_path(tmp_path, f"{server.url}/moved").read_bytes() == picture(seed=1)
     assert not list(tmp_path.rglob("*.partial*"))
     asked = len(server.requests)
     assert download_pictures(urls, tmp_path, is_admitted=is_loopback) == counts

@@ -13,7 +13,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.detector import Detector
-from tests.conftest import TEXT, VISION
+from tests.pictures import picture
+from tests.tiny import TEXT, VISION
+from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
 from train.evaluate import evaluate_checkpoint
@@ -22,9 +24,6 @@ from train.features.bank import FeatureBank, build_feature_bank
 from train.features.embedder import open_record
 from train.fit.fitting import FitArguments, fit
 from train.fit.held_out import split_by_source
-
-from ..conftest import picture
-from ..test_trainer import arguments
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ from modeling.cautions.known_data import KnownData
 from modeling.checkpoints import load_processor
 from modeling.detector import Detector
 from tests.backbones import FAMILIES, save_backbone
+from tests.pictures import picture
+from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
 from train.features.bank import build_feature_bank
@@ -15,9 +17,6 @@ from train.fit.fitting import FitArguments, new_model
 from train.fit.held_out import fit_head
 from train.fit.known_data import known_data_of
 from train.measure.metrics import roc_auc
-
-from ..conftest import picture
-from ..test_trainer import arguments
 
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "clip"])

@@ -10,7 +10,7 @@ from sklearn.covariance import LedoitWolf
 
 from modeling import RobustClipConfig
 from modeling.cautions.known_data import KNOWN_DATA_FILE, KnownData
-from tests.conftest import VISION
+from tests.tiny import VISION
 from train.data.records import DataArguments, load_records
 from train.features.bank import build_feature_bank
 from train.fit.known_data import KnownDataArguments, fit_gaussian, held_out_distances, known_data_of, write_known_data

@@ -15,13 +15,12 @@ from safetensors.torch import load_file
 
 from modeling import RobustClipForImageClassification
 from modeling.embedded import ROOT
+from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.features.bank import FeatureBank, build_feature_bank
 from train.fit import fitting as fit_module
 from train.fit import held_out
 from train.fit.fitting import FitArguments, fit
-
-from ..test_trainer import arguments
 
 WORKER = """
 import sys, time
@@ -29,8 +28,8 @@ sys.path.insert(0, ".")
 import torch
 from transformers import TrainerCallback
 from modeling import RobustClipConfig, RobustClipForImageClassification
-from tests.conftest import TEXT, VISION
-from tests.train.test_trainer import arguments, embeddings
+from tests.tiny import TEXT, VISION
+from tests.train.tiny_training import arguments, embeddings
 from train.embedding_dataset import collate_batch
 from train.trainer import RobustTrainer
 
@@ -131,7 +130,7 @@ FIT_WORKER = """
 import sys, time
 sys.path.insert(0, ".")
 from tests.train.fit.test_resume import FIT_SETTINGS
-from tests.train.test_trainer import arguments
+from tests.train.tiny_training import arguments
 from train.fit import fitting as fit_module
 from train.fit import held_out
 

@@ -45,7 +45,7 @@ TRAINER_WORKER = """
 import sys
 import torch, torch.distributed as dist
 from tests.train.jobs.test_distributed import model_without_batch_statistics, two_process_arguments
-from tests.train.test_trainer import embeddings
+from tests.train.tiny_training import embeddings
 from train.embedding_dataset import collate_batch
 from train.trainer import RobustTrainer
 
@@ -78,7 +78,7 @@ def small_model():
 def model_without_batch_statistics():
     """BatchNorm sees the rows of its own process, so that its statistics are left out here."""
     from modeling import RobustClipConfig, RobustClipForImageClassification
-    from tests.conftest import TEXT, VISION
+    from tests.tiny import TEXT, VISION
 
     torch.manual_seed(0)
     config = RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT), head_depth=0)
@@ -86,7 +86,7 @@ def model_without_batch_statistics():
 
 
 def two_process_arguments(folder, batch_size, **changes):
-    from tests.train.test_trainer import arguments
+    from tests.train.tiny_training import arguments
 
     return arguments(
         folder,

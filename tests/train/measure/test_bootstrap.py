@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from tests.train.scored_pictures import scored
 from train.measure import bootstrap
 from train.measure.bootstrap import (
     bootstrap_interval,
@@ -25,8 +26,6 @@ from train.measure.metrics import (
     roc_auc,
     tpr_at_fpr,
 )
-
-from .test_measures import scored
 
 
 def naive_interval(statistic, labels, scores, sources, weights=None, draws=1000, seed=0):

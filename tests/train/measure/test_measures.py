@@ -8,6 +8,7 @@ import pytest
 from scipy.stats import mannwhitneyu
 from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
+from tests.train.scored_pictures import scored
 from train.measure.bootstrap import bootstrap_interval, wilson_interval
 from train.measure.calibration import calibrate
 from train.measure.evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
@@ -21,13 +22,6 @@ from train.measure.metrics import (
     source_weights,
     tpr_at_fpr,
 )
-
-
-def scored(rows=400, shift=1.5, seed=0):
-    rng = np.random.default_rng(seed)
-    labels = rng.integers(2, size=rows)
-    sources = np.array([f"s{label}{k}" for label, k in zip(labels, rng.integers(8, size=rows), strict=True)])
-    return labels, rng.normal(size=rows) + shift * labels, sources
 
 
 def test_auc_equals_the_mann_whitney_statistic():

@@ -7,7 +7,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from modeling.deliveries import STANDARD_DELIVERIES
-from modeling.verdicts import verdicts
+from tests.train.scored_pictures import THRESHOLDS, views
 from train.data.records import DataArguments, load_records
 from train.features.bank import FeatureBank, build_feature_bank
 from train.features.embedder import STANDARD_VIEW, choose_probed
@@ -16,39 +16,6 @@ from train.fit.held_out import split_by_source
 from train.measure.evaluation import evaluate_views
 from train.measure.robustness import measure_robustness
 from train.measure.text_leak import has_text, measure_text
-
-THRESHOLDS = {"real_threshold": 0.3, "generated_threshold": 0.7}
-
-
-def views(shift=0.0, number=48, seed=0):
-    """Clean pictures and one standard delivery of every second one, whose scores are `shift` lower."""
-    rng = np.random.default_rng(seed)
-    label = np.arange(number) % 2
-    clean = pd.DataFrame(
-        {
-            "record_id": [f"p{i}" for i in range(number)],
-            "label": label,
-            "source": [f"s{label}-{i // 2 % 4}" for i, label in enumerate(label)],
-            "generator": np.where(label == 1, np.where(np.arange(number) % 4 == 1, "A", "B"), ""),
-            "style": "photoreal",
-            "view": 0,
-            "delivery": "clean",
-            "score": rng.normal(size=number) + 2 * label - 1,
-            "format": "JPEG",
-            "width": 640,
-            "height": 480,
-            "file_bytes": 50_000,
-            "jpeg_quality": 90.0,
-            "metadata": "",
-            "perceptual_hash": [rng.bytes(HASH_SIDE**2 // 8).hex() for _ in range(number)],
-        }
-    )
-    probed = clean.iloc[: number // 2].assign(view=STANDARD_VIEW, delivery="hard")
-    probed["score"] = rng.permuted(probed["score"]) if shift is None else probed["score"] - shift
-    # The order of a bank's rows must not matter.
-    rows = pd.concat([clean, probed]).sample(frac=1, random_state=seed, ignore_index=True)
-    rows["probability"] = 1 / (1 + np.exp(-rows["score"]))
-    return rows.assign(verdict=verdicts(rows["probability"], **THRESHOLDS))
 
 
 def by_record(rows, view):

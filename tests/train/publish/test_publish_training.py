@@ -26,7 +26,7 @@ TRAIN = """
 import sys
 import torch
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
-from tests.conftest import VISION
+from tests.tiny import VISION
 from train.arguments import RobustTrainingArguments
 from train.embedding_dataset import EmbeddingDataset, collate_batch
 from train.trainer import RobustTrainer
@@ -48,8 +48,7 @@ print(trainer.push_to_hub("The end").oid)
 
 
 def test_the_trainer_pushes_whole_models_and_neither_pickle_nor_stub(hub, tmp_path):
-    # tests.conftest, from which the script takes a tiny configuration, would set it to 1.
-    environment = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "0"}
+    environment = hub.environment(tmp_path / "home")
     command = [sys.executable, "-c", TRAIN, str(tmp_path / "out")]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr

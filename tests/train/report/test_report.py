@@ -10,14 +10,13 @@ import pytest
 from PIL import Image
 
 from modeling.embedded import ROOT
+from tests.train.scored_pictures import THRESHOLDS, views
 from train.measure.evaluation import evaluate_views, write_evaluation
 from train.report.markdown import cell, number, percent, table
 from train.report.page import html_page
 from train.report.plots import _sources
 from train.report.tables import csv_tables
 from train.report.writing import PICTURE_COLUMNS, write_report
-
-from ..measure.test_robustness import THRESHOLDS, views
 
 ODD = "a|b $\\foo$ <script>alert(1)</script> [x](http://example.com) ![y](http://example.com/z.png)\n# *c*"
 MADE_BY = {

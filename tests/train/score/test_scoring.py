@@ -21,7 +21,8 @@ import torch
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.detector import Detector
 from modeling.embedded import ROOT
-from tests.conftest import VISION
+from tests.pictures import picture
+from tests.tiny import VISION
 from train.__main__ import main
 from train.jobs.processes import start_processes
 from train.score import scoring
@@ -30,7 +31,6 @@ from train.score.picture import Picture
 from train.score.scoring import ScoreArguments, Scorer, score
 from train.score.shards import PictureArguments
 
-from ..conftest import picture
 from ..data.test_data_from_hub import COMMIT, Hub
 
 GUIDE = ROOT / "docs" / "scale.md"

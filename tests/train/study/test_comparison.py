@@ -13,7 +13,9 @@ from filelock import FileLock
 from sklearn.metrics import roc_auc_score
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from tests.conftest import VISION
+from tests.tiny import VISION
+from tests.train.tiny_bank import PICTURES, write_bank
+from tests.train.tiny_training import arguments
 from train.__main__ import COMMANDS
 from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank
@@ -24,9 +26,6 @@ from train.measure.calibration import calibrate
 from train.study.comparison import CompareArguments, Nested, compare
 from train.study.comparison_plan import CHOSEN, read_plan
 from train.study.fits import Case
-
-from ..test_trainer import arguments
-from .test_ablation import PICTURES, write_bank
 
 PLAN = {
     "kinds": {"snapshots": ["s0", "s1"]},
