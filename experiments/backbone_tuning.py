@@ -14,7 +14,6 @@ import argparse
 import copy
 import hashlib
 import math
-import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -36,7 +35,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
-from modeling.files import claim_folder, write_json
+from modeling.files import claim_folder, replacing, write_json
 from train.data.records import DataArguments, load_records
 from train.features.embedder import open_record
 from train.features.made_by import git_commit
@@ -164,13 +163,13 @@ class Prepared:
         for size in sorted({arm.size for arm in ARMS.values()}):
             path = folder / f"views-{size}.npy"
             if not path.is_file():
-                partial_path = path.with_suffix(".partial")
-                shape = (len(records), len(VIEWS), 3, size, size)
-                np.lib.format.open_memmap(partial_path, "w+", dtype=np.uint8, shape=shape).flush()
-                work = (records, partial_path, size)
-                with get_context("fork").Pool(cores_of_a_process(), _WORK.extend, (work,)) as pool:
-                    list(tqdm(pool.imap_unordered(_prepare, range(len(records)), 8), f"{size} pixels", len(records)))
-                os.replace(partial_path, path)
+                with replacing(path) as partial_path:
+                    shape = (len(records), len(VIEWS), 3, size, size)
+                    np.lib.format.open_memmap(partial_path, "w+", dtype=np.uint8, shape=shape).flush()
+                    work = (records, partial_path, size)
+                    with get_context("fork").Pool(cores_of_a_process(), _WORK.extend, (work,)) as pool:
+                        prepared = pool.imap_unordered(_prepare, range(len(records)), 8)
+                        list(tqdm(prepared, f"{size} pixels", len(records)))
             self.pixels[size] = torch.from_numpy(np.load(path)).to(device)
 
     def __call__(self, size: int, rows: Tensor, views: Tensor | int) -> Tensor:

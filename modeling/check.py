@@ -8,7 +8,6 @@ products that saturate leave embeddings with a cosine of 0.5 to the right ones, 
 import argparse
 import json
 import math
-import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from .detector import Detector
 from .embedded import DEFAULT_SOURCE, EXAMPLES, example_files
+from .files import write_text
 from .images import open_image
 
 # Scores by backend and picture, since another arithmetic has scores of its own; embeddings by picture.
@@ -122,9 +122,7 @@ def write_expected(detector: Detector) -> None:
     lines = (f"{json.dumps(name)}: {json.dumps(values)}" for name, values in embeddings.items())
     texts = {EXPECTED: json.dumps(stored, indent=1), EXPECTED_EMBEDDINGS: "{\n" + ",\n".join(lines) + "\n}"}
     for path, text in texts.items():
-        temporary = path.with_name(path.name + ".partial")
-        temporary.write_text(text + "\n")
-        os.replace(temporary, path)
+        write_text(path, text + "\n")
 
 
 def main() -> int:

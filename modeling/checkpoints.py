@@ -9,7 +9,6 @@ import hashlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImag
 from .cautions.known_data import KNOWN_DATA_FILE
 from .default_backbone import WHEEL_SHA256, load_default_tower
 from .embedded import DEFAULT_SOURCE, ROOT, CheckpointError
+from .files import new_folder
 
 logger = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ def _fingerprint() -> str:
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
-    """Call `build(folder)` for `cache/name` unless it is there; one process at a time, all or nothing."""
+    """Let `build` fill a new folder `cache/name` unless it is there; one process at a time, all or nothing."""
     cache = cache_folder()
     target = cache / name
     if target.is_dir():
@@ -123,13 +123,8 @@ def build_once(name: str, build: Callable[[Path], None]) -> Path:
     with FileLock(cache / f".{name}.lock"):
         if target.is_dir():  # another process was faster
             return target
-        with tempfile.TemporaryDirectory(dir=cache, prefix=f".{name}-") as folder:
-            staging = Path(folder) / name
-            build(staging)
-            # safetensors writes mode 0600; a checkpoint in a shared cache is for every reader.
-            for file in staging.iterdir():
-                file.chmod(0o644)
-            os.replace(staging, target)
+        with new_folder(target) as folder:
+            build(folder)
     logger.info("Ready: %s", target)
     return target
 

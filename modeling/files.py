@@ -1,4 +1,8 @@
-"""Writing files all or nothing: under a temporary name first, then renamed."""
+"""Writing all or nothing: under a temporary name first, then renamed. The one way.
+
+What is written reaches the disk before its name does: after a kill or a power cut there is the old file or the new
+one, never a part of it.
+"""
 
 import json
 import os
@@ -22,7 +26,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         yield temporary
+        _settle(temporary, mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -67,9 +74,44 @@ def staged(folder: Path) -> Iterator[Path]:
     """A folder to write into, whose files come to `folder` together when all are written."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".partial-") as staging:
-        yield Path(staging)
-        for file in Path(staging).iterdir():
+        files = Path(staging) / "files"
+        files.mkdir()
+        yield files
+        _settle_all(files)
+        for file in files.iterdir():
             file.replace(folder / file.name)
 
 
-__all__ = ["PARTIAL", "claim_folder", "replacing", "staged", "write_json", "write_text"]
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `path` when all is written; `path` must not be there yet."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as staging:
+        folder = Path(staging) / path.name
+        folder.mkdir()
+        yield folder
+        _settle_all(folder)
+        os.replace(folder, path)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what `replacing` left in a folder where a process was killed; nobody may be writing there."""
+    for left in folder.glob(f".*{PARTIAL}"):
+        left.unlink(missing_ok=True)
+
+
+def _settle_all(folder: Path) -> None:
+    """Settle a folder's files; the umask gave the folder what it would give a new file."""
+    for file in folder.rglob("*"):
+        if file.is_file():
+            _settle(file, folder.stat().st_mode & 0o666)
+
+
+def _settle(file: Path, mode: int) -> None:
+    """Give a finished file the rights of a new one, since safetensors writes 0600, and bring it to the disk."""
+    file.chmod(mode)
+    with file.open("rb+") as content:
+        os.fsync(content.fileno())
+
+
+__all__ = ["claim_folder", "new_folder", "remove_leftovers", "replacing", "staged", "write_json", "write_text"]

@@ -11,7 +11,6 @@ References:
 """
 
 import math
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +20,7 @@ from scipy.stats import beta
 from tqdm import tqdm
 
 from modeling.detector import Detection, Detector
+from modeling.files import new_folder
 
 from .options import CalibrateArguments
 
@@ -120,15 +120,13 @@ def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None
     config.generated_threshold = point.threshold
     config.real_threshold = min(config.real_threshold, point.threshold)
     config.operating_point = as_field(point)
-    staging = output.with_name(f".{output.name}.partial")
-    shutil.rmtree(staging, ignore_errors=True)
-    detector.model.save_pretrained(staging)
-    detector.processor.save_pretrained(staging)
-    if detector.tokenizer is not None:
-        detector.tokenizer.save_pretrained(staging)
-    if detector.known_data is not None:
-        detector.known_data.save(staging)
-    staging.rename(output)
+    with new_folder(output) as folder:
+        detector.model.save_pretrained(folder)
+        detector.processor.save_pretrained(folder)
+        if detector.tokenizer is not None:
+            detector.tokenizer.save_pretrained(folder)
+        if detector.known_data is not None:
+            detector.known_data.save(folder)
 
 
 def as_field(point: OperatingPoint) -> dict:

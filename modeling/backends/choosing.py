@@ -162,7 +162,6 @@ def make_graph(model: RobustClipForImageClassification, size: int, *, int8: bool
     """
 
     def build(folder: Path) -> None:
-        folder.mkdir()
         if int8:
             quantise_graph(make_graph(model, size), folder / name)
         else:
@@ -225,7 +224,6 @@ class _Graphs:
         """PyTorch's outputs for the example pictures, computed once for a model and these pixels."""
 
         def build(folder: Path) -> None:
-            folder.mkdir()
             save_file(vars(compute_with_torch(self.model, self.pixel_values)), folder / "expected.safetensors")
 
         pixels = sha256(self.pixel_values.numpy().tobytes()).hexdigest()[:8]
@@ -284,7 +282,6 @@ def _fastest(graphs: _Graphs) -> str:
     key = sha256(repr([graphs.fingerprint, conditions]).encode()).hexdigest()[:16]
 
     def build(folder: Path) -> None:
-        folder.mkdir()
         candidates: dict[str, Compute] = {TORCH: partial(compute_with_torch, graphs.model)}
         for backend in map(graphs.load, installed):
             if graphs.agrees(backend):

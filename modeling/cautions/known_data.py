@@ -24,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..files import replacing
 from ..hub import optional_file
 
 logger = logging.getLogger(__name__)
@@ -69,15 +70,12 @@ class KnownData:
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write `KNOWN_DATA_FILE` into a folder, all or nothing."""
-        target = Path(folder) / KNOWN_DATA_FILE
-        partial = target.with_name(f".{target.name}.partial")
         tensors = {"mean": self.mean, "whitener": self.whitener.half(), "quantiles": self.quantiles}
         name, revision = self.backbone
         info = self.made_from | {"format": FORMAT, "backbone_name": name, "backbone_revision": revision}
         # One entry: several would be written in another order each time.
-        save_file(tensors, partial, metadata={"known_data": json.dumps(info, sort_keys=True)})
-        partial.chmod(0o644)  # safetensors writes 0600
-        os.replace(partial, target)
+        with replacing(Path(folder) / KNOWN_DATA_FILE) as temporary:
+            save_file(tensors, temporary, metadata={"known_data": json.dumps(info, sort_keys=True)})
 
     @classmethod
     def load(cls, checkpoint: str | os.PathLike, config: Any) -> "KnownData | None":

@@ -25,6 +25,7 @@ from pathlib import Path
 import httpx2
 from tqdm import tqdm
 
+from modeling.files import replacing
 from modeling.images import ImageError, open_image
 
 MAX_PICTURE_BYTES = 20 * 2**20
@@ -225,11 +226,8 @@ async def _read_body(response: httpx2.Response) -> bytes:
 
 def _write_atomically(path: Path, content: bytes) -> None:
     """A file under its final name is complete."""
-    path.parent.mkdir(exist_ok=True)
-    # The same URL can be under way twice; each writes the whole file.
-    temporary = path.with_suffix(f".partial-{os.getpid()}")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def _log_failure(path: Path, url: str, error: _FetchError) -> None:

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -32,7 +32,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig
 from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES
-from modeling.files import claim_folder, write_json
+from modeling.files import claim_folder, remove_leftovers, replacing, write_json
 from modeling.hub import hub_errors
 
 from ..jobs.processes import start_processes
@@ -256,7 +256,8 @@ def _write_shards(
             path = output / _shard_name(index, shards)
             if not path.is_file():
                 rows = range(index * size, min((index + 1) * size, len(records)))
-                _write_table(path, embed(records.select(rows), progress))
+                table = embed(records.select(rows), progress)
+                _write_tables(path, table.schema, [table])
             progress.update()
 
 
@@ -275,21 +276,17 @@ def _finish(output: Path, info: dict) -> None:
         raise ValueError(f"None of the {len(unreadable)} pictures can be read; the first: {unreadable[0]['error']}")
     digest = hashlib.sha256()
     for name, width in widths.items():
-        partial = output / f"{name}.partial"
-        matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(sum(counts), width))
-        start = 0
-        for path, count in zip(paths, counts, strict=True):
-            values = _read_table(path).column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
-            matrix[start : start + count] = values
-            digest.update(values.tobytes())
-            start += count
-        matrix.flush()
-        os.replace(partial, output / f"{name}.npy")
-    partial = output / f"{ROWS_FILE}.partial"
-    with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, META_SCHEMA) as writer:
-        for path in paths:
-            writer.write_table(_read_table(path).select(META_COLUMNS).cast(META_SCHEMA))
-    os.replace(partial, output / ROWS_FILE)
+        with replacing(output / f"{name}.npy") as partial:
+            matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(sum(counts), width))
+            start = 0
+            for path, count in zip(paths, counts, strict=True):
+                values = _read_table(path).column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
+                matrix[start : start + count] = values
+                digest.update(values.tobytes())
+                start += count
+            matrix.flush()
+    tables = (_read_table(path).select(META_COLUMNS).cast(META_SCHEMA) for path in paths)
+    _write_tables(output / ROWS_FILE, META_SCHEMA, tables)
     with (output / ROWS_FILE).open("rb") as rows:
         digest.update(hashlib.file_digest(rows, "sha256").digest())
     if unreadable:
@@ -299,6 +296,7 @@ def _finish(output: Path, info: dict) -> None:
     write_json(output / INFO_FILE, info)
     for path in paths:
         path.unlink()
+    remove_leftovers(output)
 
 
 def _load_matrix(path: Path) -> torch.Tensor | None:
@@ -311,12 +309,15 @@ def _load_matrix(path: Path) -> torch.Tensor | None:
         return torch.from_numpy(np.load(path, mmap_mode="r"))
 
 
-def _write_table(path: Path, table: pa.Table) -> None:
-    """Write all or nothing."""
-    temporary = path.with_suffix(".partial")
-    with pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    os.replace(temporary, path)
+def _write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables one after the other, all or nothing."""
+    with (
+        replacing(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, schema) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table)
 
 
 def _read_table(path: Path) -> pa.Table:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from modeling.files import PARTIAL, replacing, write_json
+from modeling.files import remove_leftovers, replacing, write_json
 from modeling.verdicts import VERDICTS
 
 INFO_FILE = "scores.json"
@@ -132,8 +132,7 @@ def finish(folder: Path, settings: dict, shards: int) -> dict | None:
         "fingerprint": digest.hexdigest(),
     }
     write_json(folder / INFO_FILE, info)
-    for left in (folder / PARTS_FOLDER).glob(f".*{PARTIAL}"):  # of processes that were killed
-        left.unlink(missing_ok=True)
+    remove_leftovers(folder / PARTS_FOLDER)
     return info
 
 
