@@ -20,7 +20,6 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = (
     "accelerate",
-    "captum.attr",
     "datasets",
     "gradio",
     "gradio_client",

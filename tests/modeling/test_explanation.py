@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from captum.attr import IntegratedGradients
 from PIL import Image, ImageFilter
 
 from modeling.explanation import (
@@ -17,6 +18,7 @@ from modeling.explanation import (
     draw,
     explain,
     first_block,
+    integrated_gradients,
     score_from,
     tokens_before,
 )
@@ -110,6 +112,18 @@ def test_with_many_steps_the_parts_add_up_to_the_difference_from_the_baseline(ti
     total = attribute_regions(tiny_detector, picture, caption, steps=200).sum().item()
     assert abs(difference) > 1e-4
     assert total == pytest.approx(difference, rel=0.02)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_captum_gives_the_same_numbers(tiny_detector, steps):
+    model = tiny_detector.model
+    tokens = tokens_before(model, prepare(tiny_detector, noise_picture()), 1)
+    baseline = average_patches(tokens)
+    caption = "a b" if tiny_detector.reads_captions else None
+    score = score_from(model, 1, tiny_detector.embed_caption(caption))
+    expected = IntegratedGradients(score).attribute(tokens, baseline, n_steps=steps, method="gausslegendre")
+    assert torch.equal(integrated_gradients(score, tokens, baseline, steps), expected)
+    assert expected.abs().max() > 0
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 3])
