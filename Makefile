@@ -1,20 +1,43 @@
 # make demo | test | bench | lint. Everything happens in .venv; a second call installs nothing.
-PYTHON ?= python3.11
+# Other packages than the index at hand offers: pip's own settings, such as PIP_EXTRA_INDEX_URL.
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# The first one found of the versions that the tests ran with.
+PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 
 .PHONY: demo test bench lint
 .DELETE_ON_ERROR:
 
-$(VENV)/.installed: requirements.txt pyproject.toml
-	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e .
-	touch $@
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed: set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+# PyTorch first: without an accelerator its CPU build (+cpu), where the index at hand offers one. The default build for
+# Linux brings CUDA. An environment whose making was interrupted may have a python and no pip.
+$(VENV)/.torch: requirements.txt $(BIN)/python
+	@echo "Installing into $(VENV), once: about 400 MB to download, 1.7 GB on disk, 2 to 6 minutes."
+	@$(PIP) --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@wanted=$$(sed -n 's/^torch==//p' requirements.txt); \
+	if command -v nvidia-smi || command -v rocm-smi || ls -d /dev/nvidia0 /dev/kfd 2>/dev/null; then \
+		echo "That is an accelerator: PyTorch's default build, some GB."; \
+	elif build=$$($(PIP) index versions torch 2>/dev/null | grep -o "$${wanted%.*}[.0-9]*+cpu" | head -n 1 | grep .); then \
+		wanted=$$build; \
+	elif [ "$$(uname -s)" = Linux ]; then \
+		echo "The package index offers no CPU build of PyTorch, and the default one may bring CUDA, 2.5 GB more."; \
+		echo "To avoid that: PIP_EXTRA_INDEX_URL=ADDRESS make demo, with pytorch.org's address of CPU builds."; \
+	fi; \
+	set -x; $(PIP) install "torch==$$wanted"
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.torch
+	$(PIP) install -e .
+	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -e ".[dev]"
-	touch $@
+	$(PIP) install -e ".[dev]"
+	@touch $@
 
 demo: $(VENV)/.installed
 	OPEN_BROWSER=$${OPEN_BROWSER:-1} $(BIN)/python app.py
