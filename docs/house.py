@@ -22,7 +22,6 @@ ARROWS = {"modeling": (), "space": ("modeling",), "train": ("modeling",), "app":
 # The rooms of train/ from the ground up: a room imports rooms of earlier lines, or of its own.
 ORDER = (
     ("jobs", "data", "losses", "sam", "arguments", "sampling", "embedding_dataset", "options"),
-    ("contrastive", "feature_noise", "layer_weights", "members"),
     ("features",),
     ("measure", "score"),
     ("report", "calibrate"),

@@ -34,10 +34,7 @@ class RobustTrainingArguments(MethodArguments, TrainerArguments, TrainingArgumen
             "cvar_over": (self.cvar_over in ("pictures", "sources"), "pictures or sources"),
             "label_smoothing_factor": (0 <= self.label_smoothing_factor < 1, "in [0, 1)"),
             "sam_rho": (self.sam_rho >= 0, "0 or more"),
-            "sam_micro_batches": (self.sam_micro_batches >= 1, "1 or more"),
             "text_dropout": (0 <= self.text_dropout <= 1, "in [0, 1]"),
-            "feature_noise": (self.feature_noise >= 0, "0 or more"),
-            "contrastive_epochs": (self.contrastive_epochs >= 0, "0 or more"),
         }
         for name, (valid, expected) in ranges.items():
             if not valid:

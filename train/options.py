@@ -62,13 +62,6 @@ class MethodArguments:
         default=False,
         metadata={"help": "Radius relative to each weight (ASAM, arXiv 2102.11600); wants a `sam_rho` of about 0.5."},
     )
-    sam_micro_batches: int = field(
-        default=1,
-        metadata={
-            "help": "Parts of a device's batch that each ascend on their own gradient (m-sharpness). SAM's effect "
-            "shrinks with the size of the batch that one ascent is shared by; loss and BatchNorm are then the parts'."
-        },
-    )
     stratified: bool = field(
         default=False,
         metadata={"help": "Give every batch the same share of real samples, to within one; else shuffle (the paper)."},
@@ -95,27 +88,6 @@ class MethodArguments:
         default=0.5,
         metadata={
             "help": "Share of samples whose text is hidden at each step, so that no text is a first-class input."
-        },
-    )
-    feature_noise: float = field(
-        default=0.0,
-        metadata={
-            "help": "Gaussian noise on what the head's first layer sees, in training: its standard deviation, as a "
-            "multiple of the root mean square of each part of a sample's features."
-        },
-    )
-    layer_weights: bool = field(
-        default=False,
-        metadata={
-            "help": "Whether a fit learns a weight for each part of the image features, the embedding and each token "
-            "(as RINE does, arXiv 2402.19091); RobustTrainer alone does not."
-        },
-    )
-    contrastive_epochs: int = field(
-        default=0,
-        metadata={
-            "help": "Epochs in which a fit first trains the head's hidden blocks by the supervised contrastive loss "
-            "(arXiv 2004.11362); RobustTrainer alone does not."
         },
     )
 

@@ -28,7 +28,6 @@ from modeling.files import write_text
 
 from .arguments import RobustTrainingArguments
 from .embedding_dataset import EmbeddingDataset
-from .feature_noise import feature_noise
 from .jobs.processes import average_gradients, gather_batch
 from .losses import RobustLoss, robust_loss
 from .measure.metrics import roc_auc
@@ -50,11 +49,11 @@ class RobustTrainer(Trainer):
 
     Each step ascends to the worst point within `sam_rho` (with the first pass's gradient), takes the gradient there,
     and lets the base optimiser step from the original weights. BatchNorm statistics and random numbers (dropout)
-    advance once a step, or once a micro-batch. Plain gradients cost one forward and backward, SAM two.
+    advance once a step. Plain gradients cost one forward and backward, SAM two.
 
     With several processes the loss is that of their batches together, and the ascent follows the mean of their
     gradients: N processes with batches of B take the step of one with N x B, but for BatchNorm, which sees each
-    process's batch alone, and dropout and feature noise, which are drawn alike in each process.
+    process's batch alone, and dropout, which is drawn alike in each process.
 
     Raises:
         FloatingPointError: in training, when the loss or a gradient is not finite.
@@ -98,8 +97,7 @@ class RobustTrainer(Trainer):
             # A row of zeros means "no text": the learned no-text embedding stands in.
             keep = torch.rand(len(labels), 1, device=labels.device) >= self.args.text_dropout
             inputs["text_embeds"] = inputs["text_embeds"] * keep
-        with feature_noise(cast(nn.Module, self.model), self.args.feature_noise if model.training else 0):
-            outputs = model(**inputs)
+        outputs = model(**inputs)
         scores = outputs.score
         if model.training:  # the loss of all processes' batches together, as if they were one
             scores, labels = gather_batch(scores), gather_batch(labels)
@@ -132,13 +130,7 @@ class RobustTrainer(Trainer):
         model.train()
         inputs = self._prepare_inputs(inputs)
         parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        batches = _split(inputs, self.args.sam_micro_batches)
-        parts = [self._sam_passes(model, parameters, batch, num_items_in_batch) for batch in batches]
-        if len(batches) > 1:
-            for parameter in parameters:
-                if parameter.grad is not None:
-                    parameter.grad.div_(len(batches))
-        self._step_parts = RobustLoss(*(torch.stack(values).mean() for values in zip(*parts, strict=True)))
+        self._step_parts = self._sam_passes(model, parameters, inputs, num_items_in_batch)
         return self._step_parts.loss
 
     def _sam_passes(
@@ -303,13 +295,6 @@ class _SetEpoch(TrainerCallback):
     ) -> None:
         """Resumed within an epoch, `state.epoch` has a fraction."""
         self.sampler.set_epoch(int(state.epoch or 0))
-
-
-def _split(inputs: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
-    """Cut a batch into parts of nearly equal size, fewer where one would have under two rows (BatchNorm needs two)."""
-    parts = max(1, min(parts, len(inputs["labels"]) // 2))
-    pieces = {name: tensor.tensor_split(parts) for name, tensor in inputs.items()}
-    return [{name: piece[index] for name, piece in pieces.items()} for index in range(parts)]
 
 
 __all__ = ["RobustTrainer", "compute_metrics"]

@@ -27,7 +27,6 @@ from ..jobs.processes import world_size
 from ..measure.calibration import Calibration, calibrate
 from ..measure.evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
 from ..measure.text_leak import PARTS, has_text, measure_text
-from ..members import widen
 from ..publish.model import check_target, publish_checkpoint
 from ..report.card import read_notes, write_card
 from ..report.writing import write_report
@@ -77,10 +76,10 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     push, training = training.push_to_hub, replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
     quiet = replace(training, logging_strategy="no", report_to="none")
-    scores = held_out_scores(model, bank, fold, quiet, unfinished, arguments.head_members)
+    scores = held_out_scores(model, bank, fold, quiet, unfinished)
     evaluation, pictures, calibration = _measure(bank, scores, fold, arguments)
     evaluation["made_by"] = provenance
-    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training, arguments.head_members)
+    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
     if PartialState().is_main_process:
         _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
         write_report(Path(str(training.output_dir)) / "report", evaluation, pictures)
@@ -142,12 +141,8 @@ def _possible_components(bank: FeatureBank, fold: np.ndarray, asked: int | None)
 
 
 def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
-    """The bank's backbone with a fresh head, of the size that all `head_members` together have.
-
-    Raises:
-        ValueError: `head_members` is below 1, or above it for a head of two blocks or more or one that reads text.
-    """
-    model = RobustClipForImageClassification.from_backbone(
+    """The bank's backbone with a fresh head."""
+    return RobustClipForImageClassification.from_backbone(
         _backbone_folder(bank),
         use_text=bank.text_embeds is not None,
         image_layers=arguments.image_layers,
@@ -157,8 +152,6 @@ def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageC
         head_width=arguments.head_width,
         head_dropout=arguments.head_dropout,
     )
-    widen(model, arguments.head_members)
-    return model
 
 
 def _backbone_folder(bank: FeatureBank) -> str:
@@ -169,12 +162,11 @@ def _backbone_folder(bank: FeatureBank) -> str:
 def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """What made this checkpoint: backbone, data, seed, arguments, versions, commit."""
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
-    used += ("sam_adaptive", "sam_micro_batches", "stratified", "real_share", "per_device_train_batch_size", "optim")
+    used += ("sam_adaptive", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16", "source_balance", "cvar_over", "label_smoothing_factor")
-    used += ("feature_noise", "contrastive_epochs", "layer_weights")
     fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
-    fit_used += ("head_components", "head_depth", "head_width", "head_dropout", "head_members")
+    fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
     settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
     return made_by(bank) | {"arguments": settings, "processes": world_size()}
 

@@ -3,7 +3,6 @@
 import copy
 import hashlib
 import json
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -25,17 +24,13 @@ from transformers import PrinterCallback, set_seed
 
 from modeling import RobustClipForImageClassification
 from modeling.files import replacing
-from modeling.modeling_robust_clip import RobustClipHead
 
 from ..arguments import RobustTrainingArguments
-from ..contrastive import train_blocks
 from ..embedding_dataset import EmbeddingDataset, collate_batch, score_embeddings
 from ..features.bank import FeatureBank
 from ..jobs.processes import first_decides, world_size
-from ..layer_weights import layer_weights
 from ..measure.metrics import source_weights
 from ..measure.text_leak import scores_by_input
-from ..members import join_heads, narrowed
 from ..trainer import RobustTrainer
 from .components import projected
 
@@ -49,14 +44,10 @@ MOST_COMPONENT_ROWS = 20_000
 # What a fit's scores come from, besides data and settings.
 _CODE = (
     "modeling/modeling_robust_clip.py",
-    "train/contrastive.py",
     "train/jobs/processes.py",
     "train/embedding_dataset.py",
-    "train/feature_noise.py",
     "train/fit/held_out.py",
-    "train/layer_weights.py",
     "train/losses.py",
-    "train/members.py",
     "train/measure/metrics.py",
     "train/fit/components.py",
     "train/sam.py",
@@ -73,46 +64,22 @@ def fit_head(
     bank: FeatureBank,
     rows: np.ndarray,
     training: RobustTrainingArguments,
-    members: int = 1,
     components: nn.ModuleList | None = None,
 ) -> None:
     """Fit a fresh head, in place, on these rows of the bank. The same seed gives the same head.
 
     Args:
-        model: as `train.fit.fitting.new_model` makes it for so many `head_members`.
+        model: as `train.fit.fitting.new_model` makes it.
         bank: the data.
         rows: of the bank, to fit on.
         training: the recipe.
-        members: fits whose heads are joined into the model's. Fit k of M has the seed M * `seed` + k, so that two
-            heads of different seeds share no fit.
         components: what `fit_components` gives for these rows, where it is known already.
 
     Raises:
-        ValueError: there are not more rows than components; or `contrastive_epochs` is set for a head without a
-            hidden block, or one that reads text.
+        ValueError: there are not more rows than components.
     """
     if components is None and model.head.components is not None:
         components = fit_components(model, bank, rows)
-    if members == 1:
-        _fit_one(model, bank, rows, training, components)
-        return
-    heads: list[RobustClipHead] = []
-    with narrowed(model, members):
-        for number in range(members):
-            _fit_one(model, bank, rows, replace(training, seed=members * training.seed + number), components)
-            heads.append(model.head)
-    model.reset_head()
-    model.head.load_state_dict(join_heads(heads))
-
-
-def _fit_one(
-    model: RobustClipForImageClassification,
-    bank: FeatureBank,
-    rows: np.ndarray,
-    training: RobustTrainingArguments,
-    components: nn.ModuleList | None,
-) -> None:
-    """Fit a fresh head that starts with these components, where it has some."""
     set_seed(training.seed)
     model.reset_head()
     model.head.components = components
@@ -120,8 +87,6 @@ def _fit_one(
     sources = torch.from_numpy(pd.factorize(bank.rows["source"])[0])
     with projected(model, bank.image_embeds, rows) as image_embeds:
         dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows), sources)
-        if training.contrastive_epochs:
-            train_blocks(model, dataset, training)
         trainer = RobustTrainer(
             model=model,
             args=training,
@@ -129,8 +94,7 @@ def _fit_one(
             data_collator=collate_batch,  # type: ignore[arg-type]
         )
         trainer.remove_callback(PrinterCallback)  # run times of dozens of fits
-        with layer_weights(model, training.layer_weights):
-            trainer.train()
+        trainer.train()
     # Under mixed precision Trainer has wrapped `forward`, once more at each fit; scores are taken in float32.
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
@@ -201,7 +165,6 @@ def held_out_scores(
     fold: np.ndarray,
     training: RobustTrainingArguments,
     unfinished: Path,
-    members: int = 1,
 ) -> dict[str, np.ndarray]:
     """Scores of every row (the head's, the baselines' and, with text, by input) from fits that never saw its source.
 
@@ -212,11 +175,11 @@ def held_out_scores(
     trained_on = (bank.rows["view"] >= 0).to_numpy()
     for number in tqdm(range(fold.max() + 1), desc="held-out sources", unit="fit"):
         train_rows, held_out = np.flatnonzero((fold != number) & trained_on), np.flatnonzero(fold == number)
-        path = unfinished / f"{_fit_digest(model, bank, train_rows, training, members)}.safetensors"
+        path = unfinished / f"{_fit_digest(model, bank, train_rows, training)}.safetensors"
         if first_decides(path.is_file()):
             found = load_file(path)
         else:
-            found = _fold_scores(model, bank, train_rows, held_out, training, members)
+            found = _fold_scores(model, bank, train_rows, held_out, training)
             if PartialState().is_main_process:
                 with replacing(path) as temporary:
                     save_file(found, temporary)
@@ -230,14 +193,13 @@ def _fit_digest(
     bank: FeatureBank,
     rows: np.ndarray,
     training: RobustTrainingArguments,
-    members: int,
 ) -> str:
     """Name of a fit's stored scores: all that decides them, so that those of other settings are never taken."""
     untold = ("output_dir", "run_name", "project", "logging", "report_to", "disable_tqdm")
     settings = {name: value for name, value in training.to_dict().items() if not name.startswith(untold)}
     settings |= {name: getattr(model.config, name) for name in _HEAD}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
-    digest.update(f"{bank.info['fingerprint']} {members} {world_size()} {version('torch')}".encode())
+    digest.update(f"{bank.info['fingerprint']} {world_size()} {version('torch')}".encode())
     digest.update(rows.tobytes() + "\n".join(bank.rows["source"]).encode())
     for name in _CODE:
         digest.update((Path(__file__).parents[2] / name).read_bytes())
@@ -250,13 +212,12 @@ def _fold_scores(
     train_rows: np.ndarray,
     held_out: np.ndarray,
     training: RobustTrainingArguments,
-    members: int,
 ) -> dict[str, np.ndarray]:
     """Scores (H,) of the held-out rows by a head, and by each baseline, fitted on the others.
 
     Where there is text, also the head's with a part of the input taken out.
     """
-    fit_head(model, bank, train_rows, training, members)
+    fit_head(model, bank, train_rows, training)
     text = None if bank.text_embeds is None else bank.text_embeds[held_out]
     scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
     scores |= scores_by_input(model, bank, held_out)

@@ -30,9 +30,6 @@ class FitArguments(SourceArguments, TargetArguments):
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
     head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
     head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
-    head_members: int = field(
-        default=1, metadata={"help": "Fits of the head, by other seeds, joined into one that gives their mean score."}
-    )
     head_output: str | None = field(
         default=None,
         metadata={

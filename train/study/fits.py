@@ -258,8 +258,8 @@ class Study:
         """Held-out scores, and the head where a landscape needs it."""
         model, bank = self._model(case), self._bank(case)
         with contextlib.redirect_stdout(io.StringIO()):  # Trainer prints the run time of every fit
-            rows, members = self.training_rows(case, seed, left_out), case.head.get("head_members", 1)
-            fit_head(model, bank, rows, self._settings(case, seed), members, self._components(case, rows))
+            rows = self.training_rows(case, seed, left_out)
+            fit_head(model, bank, rows, self._settings(case, seed), self._components(case, rows))
         rows = self.scored_rows(left_out)
         text = None if bank.text_embeds is None else bank.text_embeds[rows]
         tensors = {"scores": torch.from_numpy(score_embeddings(model, bank.image_embeds[rows], text))}
