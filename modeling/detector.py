@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import AutoTokenizer
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
-from .backends.choosing import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
+from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
 from .cautions.known_data import KnownData
 from .checkpoints import load_processor, resolve_checkpoint
 from .hub import hub_errors

@@ -1,9 +1,9 @@
-"""What computes scores and embeddings: PyTorch, or the checkpoint's graph in ONNX Runtime or OpenVINO.
+"""Which backend answers: PyTorch, or the checkpoint's graph in ONNX Runtime or OpenVINO, by name or by measurement.
 
-A backend is chosen by name, or by measurement ("auto"). Its graph is made once and kept in the cache folder. Whenever
-one is loaded, its answers to the example pictures are compared with those of PyTorch in float32, because a graph may
-run without complaint and be wrong: int8 products saturate on processors without VNNI. Where they disagree PyTorch
-answers, and one line of the log says so. Explanations and whatever else needs gradients always use PyTorch.
+Whenever a graph is loaded, its answers to the example pictures are compared with those of PyTorch, because a graph may
+run without complaint and be wrong: a published int8 graph of the default backbone has embeddings with a cosine of 0.5
+to the right ones on processors without VNNI. Where they disagree PyTorch answers, and one line of the log says so.
+Captions, explanations and whatever else needs gradients always use PyTorch.
 """
 
 import json
@@ -11,14 +11,11 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,61 +26,17 @@ from ..checkpoints import build_once
 from ..embedded import example_files
 from ..hub import optional_file
 from ..images import open_image
-from .graph import (
-    GRAPH_FILE,
-    INT8_GRAPH_FILE,
-    OUTPUTS,
-    export_graph,
-    graph_fingerprint,
-    quantise_graph,
-    read_fingerprint,
-)
+from .graph import GRAPH_FILE, graph_fingerprint, make_graph, read_fingerprint
+from .runtimes import PACKAGES, TORCH, Compute, Outputs, compute_with_torch, is_installed, load_graph
 
 logger = logging.getLogger(__name__)
 
-TORCH, AUTO = "torch", "auto"
-# Backend -> the package that runs it.
-PACKAGES = {"onnx": "onnxruntime", "onnx-int8": "onnxruntime", "openvino": "openvino"}
+AUTO = "auto"
 BACKENDS = (TORCH, *PACKAGES, AUTO)
-# "auto" chooses among those that compute in float32: the others move scores.
-EXACT = ("onnx", "openvino")
+# Of a backend's answers to the example pictures, beside PyTorch's: of the embeddings at least, of the probabilities at
+# most. bfloat16 keeps a cosine of 0.9999; int8 that saturates has 0.5.
+MIN_COSINE, MAX_DIFFERENCE = 0.999, 1e-3
 MEASUREMENTS = 5
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """Answers to a batch of pictures without captions.
-
-    Args:
-        logits: (B, 2), calibrated, [real, generated].
-        score: (B,) raw, higher is more likely generated.
-        image_embeds: (B, D_image), what the head reads.
-    """
-
-    logits: Tensor
-    score: Tensor
-    image_embeds: Tensor
-
-
-Compute = Callable[[Tensor], Outputs]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How far a backend may be from PyTorch on an example picture.
-
-    Args:
-        cosine: of the embeddings, at least.
-        probability: difference, at most.
-    """
-
-    cosine: float
-    probability: float
-
-
-# bfloat16 keeps a cosine of 0.9999; int8 that saturates has 0.5.
-FLOAT32_LIMITS = Limits(cosine=0.999, probability=1e-3)
-LIMITS = {"onnx": FLOAT32_LIMITS, "openvino": FLOAT32_LIMITS, "onnx-int8": Limits(cosine=0.98, probability=0.1)}
 
 
 @dataclass(frozen=True)
@@ -92,7 +45,7 @@ class Backend:
 
     Args:
         name: one of `PACKAGES`.
-        compute: `pixel_values` float32 [B, 3, S, S] to `logits`, `score` and `image_embeds`; safe between threads.
+        compute: what runs it.
     """
 
     name: str
@@ -108,11 +61,10 @@ def check_backend(name: str) -> None:
     """
     if name not in BACKENDS:
         raise ValueError(f"`backend` must be one of {', '.join(BACKENDS)}, got {name!r}.")
-    package = PACKAGES.get(name)
-    if package is not None and find_spec(package) is None:
-        extra = "openvino" if package == "openvino" else "onnx"
+    if name in PACKAGES and not is_installed(name):
+        package = PACKAGES[name]
         raise ModuleNotFoundError(
-            f"Backend {name!r} needs {package}: pip install 'robust-clip-detector[{extra}]'.", name=package
+            f"Backend {name!r} needs {package}: pip install 'robust-clip-detector[{name}]'.", name=package
         )
 
 
@@ -149,30 +101,8 @@ def load_backend(
     return backend if graphs.agrees(backend) else None
 
 
-def make_graph(model: RobustClipForImageClassification, size: int, *, int8: bool = False) -> Path:
-    """Return the ONNX graph of a model from the cache folder, exported on first use (a minute).
-
-    Args:
-        model: in evaluation mode, float32, on the CPU.
-        size: side of the pictures, in pixels: the processor's.
-        int8: with 8-bit linear layers.
-
-    Raises:
-        ModuleNotFoundError: onnxscript is not installed.
-    """
-
-    def build(folder: Path) -> None:
-        if int8:
-            quantise_graph(make_graph(model, size), folder / name)
-        else:
-            export_graph(model, size, folder / name)
-
-    name = INT8_GRAPH_FILE if int8 else GRAPH_FILE
-    return build_once(f"{Path(name).stem}-{graph_fingerprint(model, size)}", build) / name
-
-
 class _Graphs:
-    """The graphs of one model, and what the model itself says about the example pictures."""
+    """The graph of one model in each runtime, and what the model itself says about the example pictures."""
 
     def __init__(
         self,
@@ -189,14 +119,10 @@ class _Graphs:
 
     def load(self, name: str) -> Backend:
         """Load one of `PACKAGES`."""
-        path = self._find_graph(int8=name == "onnx-int8")
-        return Backend(name, _openvino(path) if name == "openvino" else _onnx_runtime(path))
-
-    def _find_graph(self, int8: bool) -> Path:
-        published = self.checkpoint and optional_file(self.checkpoint, INT8_GRAPH_FILE if int8 else GRAPH_FILE)
+        published = self.checkpoint and optional_file(self.checkpoint, GRAPH_FILE)
         if published and read_fingerprint(published) == self.fingerprint:
-            return published
-        return make_graph(self.model, self.size, int8=int8)
+            return Backend(name, load_graph(name, published))
+        return Backend(name, load_graph(name, make_graph(self.model, self.size)))
 
     def agrees(self, backend: Backend) -> bool:
         """Compare a backend with PyTorch on the example pictures, in one batch; log a disagreement."""
@@ -205,18 +131,17 @@ class _Graphs:
         dim = self.model.config.embedding_dim
         cosine = torch.cosine_similarity(found.image_embeds[:, :dim], expected.image_embeds[:, :dim]).min().item()
         difference = (found.logits.softmax(-1) - expected.logits.softmax(-1)).abs().max().item()
-        limits = LIMITS[backend.name]
         # NaN fails both.
-        if cosine >= limits.cosine and difference <= limits.probability:
+        if cosine >= MIN_COSINE and difference <= MAX_DIFFERENCE:
             return True
         logger.warning(
             "Backend %s does not agree with PyTorch on the example pictures (lowest cosine of embeddings %.4f, needed "
             "%s; largest difference of probabilities %.4f, allowed %s): PyTorch answers instead.",
             backend.name,
             cosine,
-            limits.cosine,
+            MIN_COSINE,
             difference,
-            limits.probability,
+            MAX_DIFFERENCE,
         )
         return False
 
@@ -231,51 +156,9 @@ class _Graphs:
         return Outputs(**load_file(folder / "expected.safetensors"))
 
 
-def compute_with_torch(model: RobustClipForImageClassification, pixel_values: Tensor) -> Outputs:
-    """What the model itself says, in float32."""
-    with torch.inference_mode():
-        output = model(pixel_values=pixel_values.to(model.device))
-    return Outputs(*(output[name].float() for name in OUTPUTS))
-
-
-def _onnx_runtime(path: Path) -> Compute:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    # Its threads would wait for the next picture at full speed, and take the cores from whoever computes meanwhile.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-    def compute(pixel_values: Tensor) -> Outputs:
-        outputs = session.run(list(OUTPUTS), {"pixel_values": pixel_values.numpy()})
-        return Outputs(*map(torch.from_numpy, outputs))
-
-    return compute
-
-
-def _openvino(path: Path) -> Compute:
-    import openvino
-
-    settings: dict[str, Any] = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "INFERENCE_PRECISION_HINT": "f32",
-    }
-    core = openvino.Core()
-    compiled = core.compile_model(core.read_model(path), "CPU", settings)
-
-    def compute(pixel_values: Tensor) -> Outputs:
-        # A request of its own for each call: one cannot be shared between threads.
-        outputs = compiled.create_infer_request().infer({"pixel_values": pixel_values.numpy()})
-        return Outputs(*(torch.from_numpy(outputs[name].copy()) for name in OUTPUTS))
-
-    return compute
-
-
 def _fastest(graphs: _Graphs) -> str:
-    """Measure PyTorch and the installed float32 backends on one picture, once for a model, a machine and versions."""
-    installed = [name for name in EXACT if find_spec(PACKAGES[name]) is not None]
+    """Measure PyTorch and the installed backends on one picture, once for a model, a machine and versions."""
+    installed = [name for name in PACKAGES if is_installed(name)]
     packages = ["torch", *(PACKAGES[name] for name in installed)]
     conditions = [platform.node(), platform.machine(), os.cpu_count(), torch.get_num_threads()]
     conditions += [f"{package} {version(package)}" for package in packages]
@@ -306,12 +189,4 @@ def measure_milliseconds(candidates: dict[str, Compute], pixel_values: Tensor) -
     return {name: min(values) for name, values in times.items()}
 
 
-__all__ = [
-    "BACKENDS",
-    "Backend",
-    "Outputs",
-    "check_backend",
-    "compute_with_torch",
-    "load_backend",
-    "make_graph",
-]
+__all__ = ["BACKENDS", "Backend", "check_backend", "load_backend"]

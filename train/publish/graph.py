@@ -1,17 +1,17 @@
-"""Export a checkpoint for those who serve it without PyTorch: ONNX graphs (float32, int8), and OpenVINO's files."""
+"""Export a checkpoint for those who serve it without PyTorch: an ONNX graph, or OpenVINO's files."""
 
 import shutil
 from pathlib import Path
 
 from modeling import RobustClipForImageClassification
-from modeling.backends.choosing import check_backend, make_graph
+from modeling.backends import check_backend, make_graph
 from modeling.checkpoints import load_processor, resolve_checkpoint
 from modeling.files import staged
 from modeling.hub import hub_errors
 
 from .options import ExportArguments
 
-FORMATS = ("onnx", "onnx-int8", "openvino")
+FORMATS = ("onnx", "openvino")
 
 
 def export_checkpoint(arguments: ExportArguments) -> list[Path]:
@@ -32,7 +32,7 @@ def export_checkpoint(arguments: ExportArguments) -> list[Path]:
     with hub_errors(checkpoint):
         model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
         size = load_processor(checkpoint).size
-    graph = make_graph(model, size, int8=arguments.format == "onnx-int8")
+    graph = make_graph(model, size)
     output = Path(arguments.output)
     with staged(output) as staging:
         if arguments.format == "openvino":

@@ -17,8 +17,7 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from modeling import RobustClipForImageClassification
-from modeling.backends.choosing import make_graph
-from modeling.backends.graph import GRAPH_FILE, INT8_GRAPH_FILE, graph_fingerprint, read_fingerprint
+from modeling.backends import GRAPH_FILE, graph_fingerprint, make_graph, read_fingerprint
 from modeling.checkpoints import COMPANIONS, load_processor, resolve_checkpoint
 from modeling.hub import LOGIN, HubError, hub_errors
 
@@ -33,10 +32,16 @@ WEIGHTS, WEIGHTS_INDEX = "model.safetensors", "model.safetensors.index.json"
 OURS: tuple[str, ...] = ("config.json", WEIGHTS, WEIGHTS_INDEX, "model-*-of-*.safetensors", "*_robust_clip.py")
 OURS += ("preprocessor_config.json", "processor_config.json", "tokenizer.json", "tokenizer_config.json")
 OURS += ("vocab.json", "merges.txt", "special_tokens_map.json", "added_tokens.json")
-GRAPHS = (GRAPH_FILE, INT8_GRAPH_FILE)
-OURS += (*GRAPHS, *COMPANIONS, NOTES_FILE, "fit.yaml", "LICENSE")
+OURS += (GRAPH_FILE, *COMPANIONS, NOTES_FILE, "fit.yaml", "LICENSE")
 # Never published; deleted where an earlier push of `transformers.Trainer` left them: loaders would prefer or run them.
-LEFTOVERS = ("training_args.bin", "pytorch_model.bin", "pytorch_model-*-of-*.bin", "pytorch_model.bin.index.json")
+LEFTOVERS: tuple[str, ...] = (
+    "training_args.bin",
+    "pytorch_model.bin",
+    "pytorch_model-*-of-*.bin",
+    "pytorch_model.bin.index.json",
+)
+# Written by versions of this project before December 2026.
+LEFTOVERS += ("model_int8.onnx",)
 
 
 @dataclass(frozen=True)
@@ -106,12 +111,12 @@ def publish_checkpoint(
     files: dict[str, Path | bytes] = {
         path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_ours(path.name)
     }
-    graphs = [folder / name for name in GRAPHS if name in files]
-    if graphs or onnx:
+    if GRAPH_FILE in files or onnx:
         model = RobustClipForImageClassification.from_pretrained(folder).eval()
         size = load_processor(folder).size
-        check_graphs(graphs, graph_fingerprint(model, size))
-        if onnx and GRAPH_FILE not in files:
+        if GRAPH_FILE in files:
+            check_graph(folder / GRAPH_FILE, graph_fingerprint(model, size))
+        else:
             files[GRAPH_FILE] = make_graph(model, size)
     card = published_card(folder, repo_id)
     if not states_licence(card):
@@ -132,18 +137,17 @@ def is_ours(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in OURS)
 
 
-def check_graphs(graphs: list[Path], fingerprint: str) -> None:
-    """Refuse ONNX graphs that were not exported from the model of a fingerprint.
+def check_graph(graph: Path, fingerprint: str) -> None:
+    """Refuse an ONNX graph that was not exported from the model of a fingerprint.
 
     Raises:
-        ValueError: one was exported from other weights, or before the calibration.
+        ValueError: it was exported from other weights, or before the calibration.
     """
-    for graph in graphs:
-        if read_fingerprint(graph) != fingerprint:
-            raise ValueError(
-                f"{graph} was not exported from these weights and this calibration: run `python -m train export` "
-                "again, or delete it."
-            )
+    if read_fingerprint(graph) != fingerprint:
+        raise ValueError(
+            f"{graph} was not exported from these weights and this calibration: run `python -m train export` "
+            "again, or delete it."
+        )
 
 
 def check_publishable(folder: Path) -> None:
@@ -253,7 +257,7 @@ def commit_files(
 __all__ = [
     "OURS",
     "Publication",
-    "check_graphs",
+    "check_graph",
     "check_publishable",
     "check_target",
     "commit_files",

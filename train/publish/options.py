@@ -12,7 +12,7 @@ class ExportArguments:
     format: str = field(
         default="onnx",
         metadata={
-            "help": "onnx (model.onnx), onnx-int8 (model_int8.onnx) or openvino (model.xml and model.bin). Input "
+            "help": "onnx (model.onnx) or openvino (model.xml and model.bin). Input "
             "pixel_values from the checkpoint's processor; outputs logits, score and image_embeds."
         },
     )

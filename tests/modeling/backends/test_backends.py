@@ -13,8 +13,9 @@ import torch
 from onnx import numpy_helper
 
 from modeling import RobustClipForImageClassification
-from modeling.backends.choosing import PACKAGES, check_backend, load_backend, make_graph
-from modeling.backends.graph import FINGERPRINT, GRAPH_FILE, graph_fingerprint, read_fingerprint
+from modeling.backends import GRAPH_FILE, graph_fingerprint, load_backend, make_graph, read_fingerprint
+from modeling.backends.graph import FINGERPRINT
+from modeling.backends.runtimes import PACKAGES, is_installed
 from modeling.detector import Detector
 from modeling.embedded import example_files
 from modeling.examination import examine
@@ -24,18 +25,9 @@ pytestmark = pytest.mark.usefixtures("graph_cache")
 PICTURES = example_files()
 
 
-def is_installed(name):
-    try:
-        check_backend(name)
-    except ModuleNotFoundError:
-        return False
-    return True
-
-
 BACKENDS = [
     pytest.param(name, marks=pytest.mark.skipif(not is_installed(name), reason=f"no {name}")) for name in PACKAGES
 ]
-EXACT = [parameter for parameter in BACKENDS if parameter.values[0] != "onnx-int8"]
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +45,7 @@ def graph(torch_detector, graph_cache):
     return make_graph(torch_detector.model, 32)
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_answers_as_torch_does(name, torch_detector, tiny_text_folder):
     detector = Detector.from_pretrained(tiny_text_folder, backend=name)
     captions = [None, "a cab", None, "bad", None]
@@ -79,22 +71,10 @@ def test_a_pictures_answer_does_not_depend_on_its_batch_or_thread(name, torch_de
         found = torch.cat([getattr(one, field) for one in alone])
         torch.testing.assert_close(getattr(together, field), found, atol=1e-5, rtol=0)
     cosines = torch.cosine_similarity(together.image_embeds, torch_detector.compute(pixel_values).image_embeds)
-    assert cosines.min() > (0.98 if name == "onnx-int8" else 0.99999)
+    assert cosines.min() > 0.99999
 
 
-def test_int8_weights_are_whole_numbers_that_cannot_saturate(torch_detector):
-    graph = onnx.load(make_graph(torch_detector.model, 32, int8=True)).graph
-    products = [node for node in graph.node if node.op_type == "MatMulInteger"]
-    # Query, key, value, output and the two layers of the MLP; the projection of one token is not worth it.
-    assert len(products) == 6 * torch_detector.model.config.vision_config.num_hidden_layers
-    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    for node in products:
-        assert arrays[node.input[1]].dtype == np.int8
-        assert 2 * 255 * np.abs(arrays[node.input[1]].astype(int)).max() < 2**15
-    assert all(arrays[node.input[1]].dtype == np.float32 for node in graph.node if node.op_type == "Gemm")
-
-
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_explanation_and_stability_work_with_a_backend(name, torch_detector, tiny_text_folder):
     detector = Detector.from_pretrained(tiny_text_folder, backend=name)
     *_, answer = examine(detector, PICTURES[0])
@@ -115,7 +95,7 @@ def spoil(source, target, fingerprint=None):
     onnx.save(model, target)
 
 
-@pytest.mark.parametrize("name", EXACT)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_a_backend_that_disagrees_leaves_the_answer_to_torch_and_says_so_once(
     name, graph, torch_detector, tiny_text_folder, tmp_path, caplog
 ):
@@ -172,14 +152,14 @@ def test_the_fastest_backend_is_measured_once(tiny_text_folder, graph_cache, cap
     assert chosen == measured["backend"] == min(measured["milliseconds"], key=measured["milliseconds"].get)
     assert set(measured["milliseconds"]) == {
         "torch",
-        *(name.values[0] for name in EXACT if is_installed(name.values[0])),
+        *(name.values[0] for name in BACKENDS if is_installed(name.values[0])),
     }
     assert load() == (chosen, [])
 
 
 def test_what_cannot_be_used_is_refused_before_anything_is_loaded(monkeypatch):
-    with pytest.raises(ValueError, match="must be one of torch, onnx, onnx-int8, openvino, auto, got 'abacus'"):
+    with pytest.raises(ValueError, match="must be one of torch, onnx, openvino, auto, got 'abacus'"):
         Detector.from_pretrained("nowhere", backend="abacus")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(ModuleNotFoundError, match=r"'onnx-int8' needs onnxruntime: pip install .*\[onnx\]"):
-        Detector.from_pretrained("nowhere", backend="onnx-int8")
+    with pytest.raises(ModuleNotFoundError, match=r"'onnx' needs onnxruntime: pip install .*\[onnx\]"):
+        Detector.from_pretrained("nowhere", backend="onnx")

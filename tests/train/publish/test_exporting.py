@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from modeling.backends.graph import GRAPH_FILE, INT8_GRAPH_FILE, OUTPUTS
+from modeling.backends.graph import GRAPH_FILE, OUTPUTS
 from modeling.detector import Detector
 from train.publish.graph import ExportArguments, export_checkpoint
 
@@ -24,19 +24,18 @@ def expected(tiny_text_folder, pixel_values):
     return Detector.from_pretrained(tiny_text_folder).compute(torch.from_numpy(pixel_values))
 
 
-@pytest.mark.parametrize(("form", "name"), [("onnx", GRAPH_FILE), ("onnx-int8", INT8_GRAPH_FILE)])
-def test_onnx_runtime_alone_reads_what_is_written(form, name, tiny_text_folder, expected, pixel_values, tmp_path):
-    assert export_checkpoint(ExportArguments(str(tiny_text_folder), str(tmp_path), form)) == [tmp_path / name]
-    onnx.checker.check_model(tmp_path / name, full_check=True)
-    session = onnxruntime.InferenceSession(tmp_path / name, providers=["CPUExecutionProvider"])
+def test_onnx_runtime_alone_reads_what_is_written(tiny_text_folder, expected, pixel_values, tmp_path):
+    path = tmp_path / GRAPH_FILE
+    assert export_checkpoint(ExportArguments(str(tiny_text_folder), str(tmp_path), "onnx")) == [path]
+    onnx.checker.check_model(path, full_check=True)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (entry,) = session.get_inputs()
     assert (entry.name, entry.shape) == ("pixel_values", ["batch", 3, 32, 32])
     assert [output.name for output in session.get_outputs()] == list(OUTPUTS)
     for count in (1, 3):
         outputs = session.run(None, {"pixel_values": pixel_values[:count]})
         for output, field in zip(outputs, OUTPUTS, strict=True):
-            tolerance = 1e-5 if form == "onnx" else 0.05
-            np.testing.assert_allclose(output, getattr(expected, field)[:count], atol=tolerance, rtol=0)
+            np.testing.assert_allclose(output, getattr(expected, field)[:count], atol=1e-5, rtol=0)
 
 
 def test_openvino_reads_what_is_written(tiny_text_folder, expected, pixel_values, tmp_path):
@@ -50,5 +49,5 @@ def test_openvino_reads_what_is_written(tiny_text_folder, expected, pixel_values
 
 
 def test_an_unknown_format_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="must be one of onnx, onnx-int8, openvino, got 'tensorrt'"):
+    with pytest.raises(ValueError, match="must be one of onnx, openvino, got 'tensorrt'"):
         export_checkpoint(ExportArguments("nowhere", str(tmp_path), "tensorrt"))
