@@ -9,7 +9,9 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+from tests.hub_server import HubServer
 from tests.tiny import TEXT, VISION
+from tests.warm_python import WarmPython
 
 # Before transformers is imported anywhere: the suite never asks a Hub.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -85,3 +87,25 @@ def detector(default_folder):
     from modeling.detector import Detector
 
     return Detector.from_pretrained(default_folder)
+
+
+@pytest.fixture(scope="session")
+def hub_server():
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture
+def hub(hub_server):
+    """An empty Hub on the loopback interface."""
+    hub_server.reset()
+    return hub_server
+
+
+@pytest.fixture(scope="session")
+def python(hub_server, tmp_path_factory):
+    """Runs commands, whose Hub is `hub_server`."""
+    with WarmPython(
+        hub_server.environment(tmp_path_factory.mktemp("home")), tmp_path_factory.mktemp("warm")
+    ) as python:
+        yield python

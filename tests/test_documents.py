@@ -10,10 +10,7 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
-import time
-import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +23,12 @@ from PIL import Image
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.checkpoints import default_backbone
 from tests.data_sets import encoded, write_elsa_d3, write_openfake
-from tests.hub_server import USER, HubServer, checkpoint_folder
+from tests.hub_server import USER, checkpoint_folder
 from tests.picture_server import PictureServer
+from tests.running_page import answers, free_port
 from tests.tiny import VISION
-from tests.warm_python import ROOT, WarmPython
+from tests.waiting import wait_for
+from tests.warm_python import ROOT
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 RUN, SHOWN = ("bash", "python"), ("csv", "text")
@@ -113,19 +112,6 @@ def test_every_block_says_what_it_is(document):
 def test_the_blocks_that_are_not_run_are_these():
     marked = {(name, block.code.split("\n")[0]) for name in DOCUMENTS for block in blocks(name) if block.reason}
     assert marked == LEFT_OUT
-
-
-@pytest.fixture(scope="module")
-def hub():
-    with HubServer() as hub:
-        yield hub
-
-
-@pytest.fixture(scope="module")
-def python(hub, tmp_path_factory):
-    environment = hub.environment(tmp_path_factory.mktemp("home"), token=USER)
-    with WarmPython(environment | {"GRADIO_ANALYTICS_ENABLED": "False"}, tmp_path_factory.mktemp("warm")) as python:
-        yield python
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +199,11 @@ class Reader:
 
     def __init__(self, folder, python, tiny_cache):
         self.folder, self.log = folder, folder.parent / "page.log"
-        self.environment = python.environment | {"GRADIO_TEMP_DIR": str(folder.parent / "uploads")}
+        self.environment = python.environment | {
+            "GRADIO_TEMP_DIR": str(folder.parent / "uploads"),
+            "HF_HOME": str(folder.parent / "home"),
+            "HF_TOKEN": USER,
+        }
         self.tiny_cache, self.port = str(tiny_cache), "7860"
 
     def run(self, block, with_tiny):
@@ -228,9 +218,7 @@ class Reader:
     @contextmanager
     def page(self, block):
         """The page that the block ends with, once it answers."""
-        with socket.socket() as free:  # another one for each page: a port that was closed just now is not free yet
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+        self.port = str(free_port())  # another one for each page: one that was closed just now is not free yet
         environment = self.environment | {"ROBUST_CLIP_CACHE": self.tiny_cache, "PORT": self.port}
         with self.log.open("a") as log:
             process = subprocess.Popen(
@@ -242,21 +230,13 @@ class Reader:
                 start_new_session=True,
             )
         try:
-            while not self._answers():
-                assert process.poll() is None, f"line {block.line}: {block.code}\n{self.log.read_text()[-3000:]}"
-                time.sleep(0.2)
+            wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{self.port}/health"), "a page")
+            assert process.poll() is None, f"line {block.line}: {block.code}\n{self.log.read_text()[-3000:]}"
             yield
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(60)
-
-    def _answers(self):
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5) as answer:
-                return answer.status == 200
-        except OSError:
-            return False
 
 
 def is_run(block):
@@ -264,7 +244,7 @@ def is_run(block):
 
 
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if any(map(is_run, blocks(name)))])
-def test_a_document_can_be_followed(document, folder, python, tiny_cache, request):
+def test_a_document_can_be_followed(document, folder, hub, python, tiny_cache, request):
     if document == "docs/data-sets.md":
         request.getfixturevalue("data_sets")
     if "--output_dir my-detector" not in (ROOT / document).read_text(encoding="utf-8"):

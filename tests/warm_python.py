@@ -1,20 +1,30 @@
-"""`python` for the commands of a document: a process with the heavy libraries imported, forked for each command.
+"""The one way to run a command: a process with the heavy libraries imported, forked for each command.
 
-`WarmPython(environment, folder)` puts a program named `python` into a folder. Run by bash like the real one, it hands
-its arguments, environment, working folder and streams to the process that waits, whose fork then runs them: no
-command waits for the import of PyTorch, and none sees what another one has left. Only libraries are imported before,
-never the project, so that a document must import what it needs.
+`WarmPython(environment, folder)` is called like the interpreter:
+
+    python.run("-m", "train", "publish", folder, "ann/name").stdout
+
+No command waits for the import of PyTorch, and none sees what another one has left. Only libraries are imported
+before, never the project, so that a command must import what it needs. `python.environment` puts a program named
+`python` first in the path, which does the same for commands that a shell runs.
+
+What is shown with a process that shares nothing with this one (torchrun, an interpreter that starts) stays with
+`subprocess`.
 """
 
 import contextlib
+import importlib
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import traceback
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,11 +42,14 @@ LIBRARIES = (
     "sklearn.linear_model",
     "sklearn.model_selection",
     "torch",
+    "torch._dynamo",
     "transformers.models.clip.modeling_clip",
     "transformers.models.clip.tokenization_clip",
     "transformers.pipelines",
     "transformers.trainer",
 )
+# A command that has not ended by then never will.
+LONGEST = 300
 # Without site and its packages it starts in a moment. argv[0] is not needed.
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
@@ -52,8 +65,67 @@ sys.exit(int(answers.readline() or 1))
 """
 
 
+@dataclass
+class Result:
+    """How a command ended; a negative `returncode` is the signal that killed it."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Running:
+    """A command that was started."""
+
+    def __init__(self, address: str, request: list, output: Path | None) -> None:
+        # Both are read when the command has ended, so that none waits for a reader of its pipe.
+        self._output = output.open("w+") if output else tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._errors = self._output if output else tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._killed_by, self._result = 0, None
+        self._connection = socket.socket(socket.AF_UNIX)
+        self._connection.connect(address)
+        self._connection.settimeout(LONGEST)
+        with open(os.devnull) as nothing:
+            streams = [stream.fileno() for stream in (nothing, self._output, self._errors)]
+            socket.send_fds(self._connection, [json.dumps(request).encode() + b"\n"], streams)
+        self._answers = self._connection.makefile()
+        self.pid = int(self._answers.readline())
+
+    @property
+    def has_ended(self) -> bool:
+        return self._result is not None or bool(select.select([self._connection], [], [], 0)[0])
+
+    def send_signal(self, number: int) -> None:
+        if not self.has_ended:
+            self._killed_by = number
+            os.kill(self.pid, number)
+
+    def result(self) -> Result:
+        """Wait for the end."""
+        if self._result is None:
+            self._result = self._wait()
+        return self._result
+
+    def _wait(self) -> Result:
+        status = self._answers.readline()
+        self._answers.close()
+        self._connection.close()
+        printed = []
+        for stream in (self._output, self._errors):
+            stream.seek(0)
+            printed.append(stream.read())
+        self._output.close()
+        self._errors.close()
+        return Result(int(status) if status else -(self._killed_by or signal.SIGKILL), *printed)
+
+    def stop(self, number: int = signal.SIGTERM) -> Result:
+        """End it by a signal."""
+        self.send_signal(number)
+        return self.result()
+
+
 class WarmPython:
-    """Start it with `with WarmPython(environment, folder) as python`; `python.environment` is for `bash`."""
+    """Start it with `with WarmPython(environment, folder) as python`; commands run in that environment."""
 
     def __init__(self, environment: dict[str, str], folder: Path) -> None:
         self.address = str(folder / "socket")
@@ -63,8 +135,17 @@ class WarmPython:
         program.chmod(0o755)
         self.environment = environment | {
             "PATH": os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), environment["PATH"]]),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
         }
+
+    def run(self, *arguments: object, cwd: Path = ROOT, **environment: str) -> Result:
+        """Run a command to its end. An empty value takes a variable of the environment away."""
+        return self.start(*arguments, cwd=cwd, **environment).result()
+
+    def start(self, *arguments: object, cwd: Path = ROOT, output: Path | None = None, **environment: str) -> Running:
+        """Start a command; both of its streams go to the file `output` where one is named."""
+        wanted = {name: str(value) for name, value in (self.environment | environment).items() if value != ""}
+        return Running(self.address, [[*map(str, arguments)], str(cwd), wanted], output)
 
     def __enter__(self) -> "WarmPython":
         command = [sys.executable, "-m", "tests.warm_python", self.address]
@@ -83,7 +164,7 @@ class WarmPython:
 def _serve(address: str) -> None:
     """Fork for every connection."""
     for name in LIBRARIES:
-        __import__(name)
+        importlib.import_module(name)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(address)
     listener.listen()
@@ -130,6 +211,7 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> None
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
+    _read_environment_again()
     option, *rest = arguments
     if option == "-m":
         sys.argv, sys.path[0] = rest, folder
@@ -140,6 +222,20 @@ def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> None
     else:
         sys.argv, sys.path[0] = arguments, str(Path(option).resolve().parent)
         runpy.run_path(option, run_name="__main__")
+
+
+def _read_environment_again() -> None:
+    """The Hub's address, cache and token are read from the environment when the libraries are imported."""
+    import datasets.config
+    import huggingface_hub.constants
+    import transformers
+
+    importlib.reload(huggingface_hub.constants)
+    importlib.reload(datasets.config)
+    huggingface_hub.hf_api.api.endpoint = huggingface_hub.constants.ENDPOINT
+    modules = os.path.join(huggingface_hub.constants.HF_HOME, "modules")
+    for module in (transformers.utils, transformers.utils.hub, transformers.dynamic_module_utils):
+        module.HF_MODULES_CACHE = modules
 
 
 if __name__ == "__main__":

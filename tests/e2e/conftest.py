@@ -4,14 +4,14 @@ import shutil
 
 import pytest
 
-from tests.e2e.running_page import running_app
+from tests.running_page import running_page
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="session")
-def app(default_folder, tmp_path_factory):
-    with running_app(tmp_path_factory.mktemp("app")) as app:
+def app(python, default_folder, tmp_path_factory):
+    with running_page(python, tmp_path_factory.mktemp("app")) as app:
         yield app
 
 

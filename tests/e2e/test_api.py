@@ -16,7 +16,7 @@ from gradio_client.exceptions import AppError
 from modeling.embedded import ROOT
 from modeling.sentences import sentence
 from modeling.stability import STABILITY_DELIVERIES
-from tests.e2e.running_page import running_app
+from tests.running_page import running_page
 
 PHOTOGRAPH = ROOT / "examples" / "china.jpg"
 NUMBER = (int, float)
@@ -162,7 +162,7 @@ def test_health_names_the_model(app, detector):
     assert answer == {"status": "ok"} | model
 
 
-def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder, graph_folder, tmp_path):
+def test_the_endpoints_are_tools_of_the_model_context_protocol(python, tiny_text_folder, graph_folder, tmp_path):
     import ast
     import asyncio
     import base64
@@ -184,7 +184,7 @@ def test_the_endpoints_are_tools_of_the_model_context_protocol(tiny_text_folder,
     # In a thread of its own: a browser that other tests share keeps an event loop in this one.
     # Also with another backend than usual, to spare a second start.
     settings = {"MODEL_ID": str(tiny_text_folder), "BACKEND": "onnx", "ROBUST_CLIP_CACHE": str(graph_folder)}
-    with running_app(tmp_path, MCP_SERVER="1", **settings) as app, ThreadPoolExecutor(1) as thread:
+    with running_page(python, tmp_path, MCP_SERVER="1", **settings) as app, ThreadPoolExecutor(1) as thread:
         tools, result = thread.submit(asyncio.run, use(app)).result()
     assert set(tools) == {"detect", "detect_many"}
     assert "photograph or was generated" in tools["detect"].description

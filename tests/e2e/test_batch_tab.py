@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.e2e.running_page import running
+from tests.running_page import running_page
+from tests.waiting import wait_for
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 CHANCE, NAME, NOTE = 2, 3, 5  # columns of the table
 STRANGE = "<img src=x onerror=alert(1)>.jpg"
 
 
-def serve(folder, pause=0.0, cache_seconds=600):
+def serve(python, folder, pause=0.0, cache_seconds=600):
     """batch_page.py, with an empty folder for uploads."""
-    return running([Path(__file__).with_name("batch_page.py"), str(pause), str(cache_seconds)], folder)
+    return running_page(python, folder, Path(__file__).with_name("batch_page.py"), pause, cache_seconds)
 
 
 def look_inside(served):
@@ -30,8 +31,8 @@ def look_inside(served):
 
 
 @pytest.fixture(scope="module")
-def served(default_folder, tmp_path_factory):
-    with serve(tmp_path_factory.mktemp("page"), pause=1) as served:
+def served(python, default_folder, tmp_path_factory):
+    with serve(python, tmp_path_factory.mktemp("page"), pause=1) as served:
         yield served
 
 
@@ -208,8 +209,8 @@ def test_closing_the_page_ends_its_run(served, open_page, tmp_path):
     assert passes < before + 10
 
 
-def test_uploads_are_deleted_and_their_loss_is_a_sentence(default_folder, open_page, files, tmp_path):
-    with serve(tmp_path, cache_seconds=1) as served:
+def test_uploads_are_deleted_and_their_loss_is_a_sentence(python, default_folder, open_page, files, tmp_path):
+    with serve(python, tmp_path, cache_seconds=1) as served:
         page = open_page(served.url)
         page.set_input_files("#batch-files input[type=file]", files)
         page.wait_for_selector("#batch-files .file-preview", timeout=30_000)
@@ -218,13 +219,6 @@ def test_uploads_are_deleted_and_their_loss_is_a_sentence(default_folder, open_p
         wait_until_done(page, "Could not be read: 3.")
         assert "no longer on the server" in column(page, NOTE)[0]
         assert "Traceback" not in page.inner_text("body")
-
-
-def wait_for(condition, seconds=60):
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.5)
 
 
 def uploads_in(folder):

@@ -10,8 +10,8 @@ from gradio_client.exceptions import AppError
 
 from modeling.detector import Detector
 from modeling.images import ImageError
-from tests.e2e.running_page import running_app
 from tests.hostile_files import hostile_files
+from tests.running_page import running_page
 
 MEBIBYTE = 1024
 
@@ -23,12 +23,12 @@ def resident(process):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's about damaged metadata, as in modeling.images
-def test_each_hostile_file_gets_an_error_or_the_right_answer(tiny_text_folder, tmp_path):
+def test_each_hostile_file_gets_an_error_or_the_right_answer(python, tiny_text_folder, tmp_path):
     detector = Detector.from_pretrained(tiny_text_folder)
     files = hostile_files()
     assert len(files) >= 200
     memory, answered = [], 0
-    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder)) as app:
+    with running_page(python, tmp_path, MODEL_ID=str(tiny_text_folder)) as app:
         client = Client(app.url, verbose=False)
         for number, (name, data) in enumerate(files.items()):
             path = tmp_path / name

@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -11,7 +10,7 @@ from PIL import Image, PngImagePlugin
 from modeling.embedded import ROOT
 from modeling.sentences import sentence
 from modeling.stability import STABILITY_DELIVERIES
-from tests.e2e.running_page import running_app
+from tests.running_page import running_page
 
 PHOTOGRAPH = ROOT / "examples" / "china.jpg"
 GENERATED = ROOT / "examples" / "flux_dev.webp"
@@ -161,8 +160,8 @@ def test_the_about_tab_shows_the_measured_card(open_page):
     page.wait_for_selector("#about-plots img", timeout=20_000)
 
 
-def test_a_checkpoint_that_reads_captions_shows_the_box_and_its_effect(open_page, tiny_text_folder, tmp_path):
-    with running_app(tmp_path, MODEL_ID=str(tiny_text_folder)) as app:
+def test_a_checkpoint_that_reads_captions_shows_the_box_and_its_effect(python, open_page, tiny_text_folder, tmp_path):
+    with running_page(python, tmp_path, MODEL_ID=str(tiny_text_folder)) as app:
         page = open_page(url=app.url)
         page.set_input_files("#picture input[type=file]", PHOTOGRAPH)
         page.wait_for_selector("#picture img", state="attached", timeout=30_000)
@@ -173,11 +172,11 @@ def test_a_checkpoint_that_reads_captions_shows_the_box_and_its_effect(open_page
         assert "was not measured" in page.inner_text("#answer")
 
 
-def test_a_stopped_page_ends_in_order(tmp_path, default_folder):
-    with running_app(tmp_path) as app:
-        app.send_signal(signal.SIGTERM)
-        assert app.wait(timeout=30) == 0
-        assert "Traceback" not in app.log.read_text()
+def test_a_stopped_page_ends_in_order(python, tmp_path, default_folder):
+    with running_page(python, tmp_path) as app:
+        result = app.stop()
+    assert result.returncode == 0
+    assert "Traceback" not in result.stdout
 
 
 def test_the_examples_answer_at_a_click(open_page):

@@ -6,7 +6,6 @@ In this process our classes stand in for the published code; the last but one ru
 import base64
 import json
 import re
-import subprocess
 import sys
 import threading
 from functools import partial
@@ -18,7 +17,6 @@ import datasets
 import numpy as np
 import pytest
 import torch
-import transformers
 from accelerate import Accelerator, dispatch_model
 from packaging.requirements import Requirement
 from PIL import Image
@@ -30,11 +28,9 @@ from modeling import RobustClipConfig, RobustClipForImageClassification
 from modeling.checkpoints import load_processor
 from modeling.embedded import ROOT
 from tests.backbones import FAMILIES, save_backbone
-from tests.hub_server import HubServer, checkpoint_folder
+from tests.hub_server import checkpoint_folder
 from tests.tiny import TEXT, VISION
 
-# Where the transformers of this process is: the child's must be the same, also where that is not the installed one.
-SITE = str(Path(transformers.__file__).parents[1])
 LORA = {"target_modules": r"backbone\.vision_tower\..*\.(q_proj|v_proj)", "modules_to_save": ["head"], "r": 4}
 
 
@@ -294,7 +290,7 @@ print(json.dumps([answers, classify("ann/again")]))
 """
 
 
-def test_every_auto_class_loads_every_family_where_this_project_is_not_and_pushes_it_again(tmp_path):
+def test_every_auto_class_loads_every_family_where_this_project_is_not_and_pushes_it_again(hub, python, tmp_path):
     np.save(tmp_path / "picture.npy", np.asarray(noise(0)))
     expected = {}
     for family in FAMILIES:
@@ -306,17 +302,9 @@ def test_every_auto_class_loads_every_family_where_this_project_is_not_and_pushe
         with torch.no_grad():
             expected[str(tmp_path / family)] = model(**processor(images=noise(0), return_tensors="pt"))
     first = next(iter(expected))
-    with HubServer() as hub:
-        result = subprocess.run(
-            [sys.executable, "-c", LOAD, str(tmp_path / "picture.npy"), *expected],
-            cwd=tmp_path,
-            env=hub.environment(tmp_path / "home") | {"PYTHONPATH": SITE},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stderr
-        pushed = set(hub.models["ann/again"].files)
+    result = python.run("-c", LOAD, tmp_path / "picture.npy", *expected, cwd=tmp_path, HF_HOME=tmp_path / "home")
+    assert result.returncode == 0, result.stderr
+    pushed = set(hub.models["ann/again"].files)
     assert pushed - {".gitattributes", "README.md"} == {path.name for path in Path(first).iterdir()}
     answers, again = json.loads(result.stdout.splitlines()[-1])
     for folder, output in expected.items():

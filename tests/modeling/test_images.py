@@ -3,8 +3,6 @@
 import io
 import os
 import struct
-import subprocess
-import sys
 import tracemalloc
 import warnings
 import zlib
@@ -15,7 +13,6 @@ import pytest
 from PIL import Image
 
 from modeling import images
-from modeling.embedded import ROOT
 from modeling.images import MAX_BYTES, MIN_SIDE, ImageError, open_image
 
 ORIENTATION = 0x0112
@@ -151,14 +148,13 @@ def test_damaged_exif_does_not_cost_the_picture():
     assert open_image(jpeg_with_damaged_exif()).size == (48, 64)
 
 
-def test_damaged_metadata_raises_no_warning_in_a_program_that_makes_warnings_errors(tmp_path):
+def test_damaged_metadata_raises_no_warning_in_a_program_that_makes_warnings_errors(python, tmp_path):
     (tmp_path / "exif.jpg").write_bytes(jpeg_with_damaged_exif())
     plain = encoded(Image.fromarray(pattern()), "PNG")
     (tmp_path / "apng.png").write_bytes(plain[:33] + chunk(b"acTL", struct.pack(">II", 0, 0)) + plain[33:])
-    program = "from modeling.images import open_image; print(open_image('exif.jpg').size, open_image('apng.png').size)"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "error::UserWarning", "-c", program]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    program = "import warnings; warnings.simplefilter('error', UserWarning); from modeling.images import open_image; "
+    program += "print(open_image('exif.jpg').size, open_image('apng.png').size)"
+    done = python.run("-c", program, cwd=tmp_path)
     assert done.stdout.strip() == "(48, 64) (64, 48)", done.stderr
     assert "Warning" not in done.stderr
 

@@ -1,13 +1,13 @@
 """Real files with a tiny CLIP: what the tests of bank, fit and commands start from."""
 
+from functools import partial
+
 import datasets
 import pytest
 import torch
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipImageProcessor
-from tests.command_process import CommandProcess
-from tests.hub_server import HubServer
 from tests.pictures import picture
 from tests.tiny import VISION
 
@@ -40,21 +40,6 @@ def backbone(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def hub_server():
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture
-def hub(hub_server):
-    """An empty Hub on the loopback interface."""
-    hub_server.reset()
-    return hub_server
-
-
-@pytest.fixture(scope="session")
-def command(hub_server, tmp_path_factory):
-    """A process that runs commands of `python -m train` with that Hub."""
-    process = CommandProcess(hub_server.environment(tmp_path_factory.mktemp("home")))
-    yield process
-    process.close()
+def train(python):
+    """`train("publish", folder, "ann/name")` runs that command of `python -m train`."""
+    return partial(python.run, "-m", "train")

@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from huggingface_hub import ModelCard
@@ -54,28 +52,32 @@ print(json.dumps(Detector.from_pretrained(sys.argv[1]).detect(sys.argv[2]).to_di
 """
 
 
-def run(code, environment, *arguments, cwd):
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+@pytest.fixture
+def answer(python):
+    """What a program prints in its last line."""
+
+    def answer(code, *arguments, **settings):
+        result = python.run("-c", code, *arguments, **settings)
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout.splitlines()[-1])
+
+    return answer
 
 
-def test_by_name_by_revision_and_offline(hub, command, tiny_config, tmp_path):
+def test_by_name_by_revision_and_offline(hub, train, answer, tiny_config, tmp_path):
     config = {"text": False, "calibration_scale": 0.7, "calibration_bias": 0.3}
     folders = [checkpoint_folder(tmp_path / f"{seed}", tiny_config(**config), seed) for seed in (0, 1)]
     expected = [Detector.from_pretrained(folder).detect(PICTURE) for folder in folders]
     assert expected[0].score != pytest.approx(expected[1].score, abs=1e-3)
     for folder in folders:
-        assert command.run("publish", folder, NAME).returncode == 0
+        assert train("publish", folder, NAME).returncode == 0
     first, second = (commit.oid for commit in hub.models[NAME].commits[1:])
 
     home, outside = tmp_path / "home", tmp_path / "outside"
     outside.mkdir()
-    environment = hub.environment(home)
-    online = run(LOAD, environment, NAME, PICTURE, "main", second, first, cwd=outside)
+    online = answer(LOAD, NAME, PICTURE, "main", second, first, cwd=outside, HF_HOME=home)
     with hub.unreachable():
-        offline = run(LOAD, environment | {"HF_HUB_OFFLINE": "1"}, NAME, PICTURE, "main", first, cwd=outside)
+        offline = answer(LOAD, NAME, PICTURE, "main", first, cwd=outside, HF_HOME=home, HF_HUB_OFFLINE="1")
     assert offline["main"] == online["main"] == online[second]
     assert offline[first] == online[first]
     for revision, detection in ((first, expected[0]), ("main", expected[1])):
@@ -83,28 +85,28 @@ def test_by_name_by_revision_and_offline(hub, command, tiny_config, tmp_path):
         assert online[revision]["logits"] == pytest.approx(detection.probability, abs=1e-6)
         assert online[revision]["pipeline"] == pytest.approx(detection.probability, abs=1e-6)
 
-    inside = run(DETECT, hub.environment(tmp_path / "another home"), NAME, PICTURE, cwd=ROOT)
+    inside = answer(DETECT, NAME, PICTURE, HF_HOME=tmp_path / "another home")
     assert inside["score"] == pytest.approx(expected[1].score, abs=1e-6)
     assert inside["model"] == NAME
 
 
-def test_the_cards_own_words_work(hub, command, tiny_config, tmp_path):
+def test_the_cards_own_words_work(hub, train, answer, tiny_config, tmp_path):
     folder = checkpoint_folder(tmp_path / "checkpoint", tiny_config(text=False))
-    assert command.run("publish", folder, NAME, "--public").returncode == 0
+    assert train("publish", folder, NAME, "--public").returncode == 0
     card = hub.models[NAME].files["README.md"].decode()
     snippet = card.split("```python\n")[1].split("```")[0]
     (tmp_path / "picture.jpg").write_bytes(PICTURE.read_bytes())
     run_it = "import sys; sys.modules['modeling'] = None\n" + snippet.replace(
         "print(", "import json; print(json.dumps("
     )
-    answer = run(run_it.rstrip() + ")", hub.environment(tmp_path / "home", token=None), cwd=tmp_path)
-    assert answer["generated"] == pytest.approx(Detector.from_pretrained(folder).detect(PICTURE).probability, abs=1e-6)
+    found = answer(run_it.rstrip() + ")", cwd=tmp_path, HF_HOME=tmp_path / "home", HF_TOKEN="")
+    assert found["generated"] == pytest.approx(Detector.from_pretrained(folder).detect(PICTURE).probability, abs=1e-6)
 
 
-def test_the_embedded_default_goes_there_and_back(hub, command, detector, tmp_path):
+def test_the_embedded_default_goes_there_and_back(hub, train, answer, detector, tmp_path):
     """Once with the real weights, 348 MB."""
-    result = command.run("publish", "default", NAME)
-    assert result.returncode == 0, result.error
+    result = train("publish", "default", NAME)
+    assert result.returncode == 0, result.stderr
     published = hub.models[NAME].files
     data = ModelCard(published["README.md"].decode()).data
     assert (data.library_name, data.pipeline_tag, data.license) == ("transformers", "image-classification", "mit")
@@ -112,28 +114,28 @@ def test_the_embedded_default_goes_there_and_back(hub, command, detector, tmp_pa
     assert {result.metric_type for result in data.eval_results} >= {"roc_auc", "recall", "false_positive_rate"}
     assert f'model="{NAME}"' in published["README.md"].decode()
     expected = detector.detect(PICTURE)
-    answer = run(LOAD, hub.environment(tmp_path / "home"), NAME, PICTURE, cwd=tmp_path)["main"]
-    assert answer["score"] == pytest.approx(expected.score, abs=1e-5)
-    assert answer["pipeline"] == pytest.approx(expected.probability, abs=1e-6)
+    found = answer(LOAD, NAME, PICTURE, cwd=tmp_path, HF_HOME=tmp_path / "home")["main"]
+    assert found["score"] == pytest.approx(expected.score, abs=1e-5)
+    assert found["pipeline"] == pytest.approx(expected.probability, abs=1e-6)
 
 
-def test_a_backbone_comes_by_its_name_on_the_hub_and_a_gated_one_says_so(parquet, hub, command, tmp_path):
+def test_a_backbone_comes_by_its_name_on_the_hub_and_a_gated_one_says_so(parquet, hub, train, tmp_path):
     save_backbone("dinov3_vit", tmp_path / "backbone")
     files = {path.name: path for path in (tmp_path / "backbone").iterdir()}
     hub.add_model("bob/open", files)
     hub.add_model("bob/gated", files, gated=True)
-    result = command.run(
+    result = train(
         "features", "--data", parquet, "--backbone", "bob/open", "--views", "1", "--output", tmp_path / "bank"
     )
-    assert result.returncode == 0, result.error
+    assert result.returncode == 0, result.stderr
     assert FeatureBank.load(tmp_path / "bank").image_embeds.shape == (23, 16)
-    result = command.run("features", "--data", parquet, "--backbone", "bob/gated", "--output", tmp_path / "other")
+    result = train("features", "--data", parquet, "--backbone", "bob/gated", "--output", tmp_path / "other")
     assert result.returncode == 1
-    assert "bob/gated is gated" in result.error
+    assert "bob/gated is gated" in result.stderr
 
 
 def test_others_get_the_same_verdicts_from_the_published_folder_alone(
-    hub, command, tiny_text_folder, graph_cache, tmp_path
+    hub, python, train, tiny_text_folder, graph_cache, tmp_path
 ):
     pytest.importorskip("onnxscript")
     folder = shutil.copytree(tiny_text_folder, tmp_path / "checkpoint")
@@ -141,9 +143,9 @@ def test_others_get_the_same_verdicts_from_the_published_folder_alone(
     config = json.loads((folder / "config.json").read_text()) | thresholds
     (folder / "config.json").write_text(json.dumps(config))
     cache = {"ROBUST_CLIP_CACHE": str(graph_cache)}
-    assert command.run("export", folder, folder, **cache).returncode == 0
-    result = command.run("publish", folder, NAME, **cache)
-    assert result.returncode == 0, result.error
+    assert train("export", folder, folder, **cache).returncode == 0
+    result = train("publish", folder, NAME, **cache)
+    assert result.returncode == 0, result.stderr
     assert "model.onnx" in result.stdout
 
     elsewhere = tmp_path / "elsewhere"
@@ -155,9 +157,8 @@ def test_others_get_the_same_verdicts_from_the_published_folder_alone(
     # Our package cannot be imported, not even where it is installed.
     hide = "import runpy, sys; sys.modules['modeling'] = sys.modules['train'] = None; "
     run_it = hide + "runpy.run_path('third_party.py', run_name='__main__')"
-    command_line = [sys.executable, "-c", run_it, elsewhere, *pictures]
-    environment = hub.environment(tmp_path / "home") | {"HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    settings = {"HF_HOME": tmp_path / "home", "HF_HUB_OFFLINE": "1"}
+    result = python.run("-c", run_it, elsewhere, *pictures, cwd=tmp_path, **settings)
     assert result.returncode == 0, result.stderr
     for line, expected in zip(
         result.stdout.splitlines(), Detector.from_pretrained(folder).detect_many(pictures), strict=True
@@ -170,17 +171,17 @@ def test_others_get_the_same_verdicts_from_the_published_folder_alone(
 
 
 def test_a_graph_is_published_when_asked_and_refused_when_it_is_of_other_weights(
-    hub, command, tiny_text_folder, graph_cache, tmp_path
+    hub, train, tiny_text_folder, graph_cache, tmp_path
 ):
     pytest.importorskip("onnxscript")
     cache = {"ROBUST_CLIP_CACHE": str(graph_cache)}
-    assert command.run("publish", tiny_text_folder, NAME, **cache).returncode == 0
+    assert train("publish", tiny_text_folder, NAME, **cache).returncode == 0
     assert "model.onnx" not in hub.models[NAME].files
-    assert command.run("publish", tiny_text_folder, NAME, "--onnx", **cache).returncode == 0
+    assert train("publish", tiny_text_folder, NAME, "--onnx", **cache).returncode == 0
     graph = hub.models[NAME].files["model.onnx"]
 
     changed = checkpoint_folder(tmp_path / "changed", RobustClipConfig.from_pretrained(tiny_text_folder), seed=1)
     (changed / "model.onnx").write_bytes(graph)
-    result = command.run("publish", changed, NAME, **cache)
+    result = train("publish", changed, NAME, **cache)
     assert result.returncode == 1
-    assert "model.onnx was not exported from these weights" in result.error
+    assert "model.onnx was not exported from these weights" in result.stderr

@@ -1,12 +1,7 @@
 """`python -m train publish-space`: what is uploaded starts, elsewhere and by itself."""
 
-import contextlib
 import re
-import socket
 import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 import yaml
@@ -15,6 +10,7 @@ from gradio_client import Client, handle_file
 from modeling.checkpoints import default_checkpoint
 from modeling.embedded import ROOT
 from tests.hub_server import OTHER, checkpoint_folder
+from tests.running_page import running_page
 from train.publish.space import space_files
 
 NAME, MODEL = "ann/page", "ann/detector"
@@ -60,9 +56,9 @@ def test_only_tracked_files_are_uploaded(tmp_path):
     assert sorted(space_files(project)) == ["app.py", "modeling/model.py"]
 
 
-def test_publishing_a_space_again_makes_no_commit_and_the_model_is_a_variable(hub, command, tiny_config, tmp_path):
-    first = command.run("publish-space", NAME)
-    assert first.returncode == 0, first.error
+def test_publishing_a_space_again_makes_no_commit_and_the_model_is_a_variable(hub, train, tiny_config, tmp_path):
+    first = train("publish-space", NAME)
+    assert first.returncode == 0, first.stderr
     space = hub.spaces[NAME]
     assert space.private
     assert set(space.files) == set(space_files()) | {".gitattributes"}
@@ -70,58 +66,33 @@ def test_publishing_a_space_again_makes_no_commit_and_the_model_is_a_variable(hu
     assert space.variables == {"HOST": "0.0.0.0", "MODEL_ID": "default"}
     assert f"published: {hub.url}/spaces/{NAME} (private)" in first.stdout
     assert "fetches the backbone when it starts" in first.stdout
-    assert "already up to date" in command.run("publish-space", NAME).stdout
+    assert "already up to date" in train("publish-space", NAME).stdout
 
-    missing = command.run("publish-space", NAME, "--model", MODEL)
-    assert f"There is no {MODEL} on the Hub" in missing.error
+    missing = train("publish-space", NAME, "--model", MODEL)
+    assert f"There is no {MODEL} on the Hub" in missing.stderr
     folder = checkpoint_folder(tmp_path / "checkpoint", tiny_config(text=False))
-    command.run("publish", folder, MODEL)
+    train("publish", folder, MODEL)
     space.commit("an old file of ours", space.files | {"modeling/gone.py": b"", "by-hand.txt": b""})
-    with_model = command.run("publish-space", NAME, "--model", MODEL)
+    with_model = train("publish-space", NAME, "--model", MODEL)
     assert space.variables["MODEL_ID"] == MODEL
     assert f"{MODEL} is private: give the Space a secret HF_TOKEN" in with_model.stdout
     assert "deleted there: modeling/gone.py" in with_model.stdout
     assert "by-hand.txt" in space.files
-    refused = command.run("publish-space", NAME, HF_TOKEN=OTHER)
-    assert f"Your token may not do this with {NAME} (403)" in refused.error
+    refused = train("publish-space", NAME, HF_TOKEN=OTHER)
+    assert f"Your token may not do this with {NAME} (403)" in refused.stderr
 
 
-@contextlib.contextmanager
-def started(folder, environment, variables):
-    """The page in a process of its own; yields its address and the seconds until it answered."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = folder.parent / "page.log"
-    address, begin = f"http://127.0.0.1:{port}", time.monotonic()
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-c", START],
-            cwd=folder,
-            env=environment | variables | {"HOST": "127.0.0.1", "PORT": str(port)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        while True:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() - begin < 300, log.read_text()
-            with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=5) as answer:
-                assert answer.status == 200
-                break
-            time.sleep(0.2)
-        yield address, time.monotonic() - begin
-    finally:
-        process.terminate()
-        process.wait(20)
+def started(python, folder, home, **variables):
+    """The page of a Space whose cache is at `home`."""
+    variables = {"HF_HOME": home} | variables
+    return running_page(python, folder.parent, "-c", START, cwd=folder, **variables)
 
 
-def downloaded(hub, tmp_path):
-    """The Space's files in a folder of their own, and an environment without this project."""
+def downloaded(python, tmp_path):
+    """The Space's files in a folder of their own."""
     folder = tmp_path / "space" / "app"
-    environment = hub.environment(tmp_path / "home")
-    subprocess.run([sys.executable, "-c", DOWNLOAD, NAME, str(folder)], env=environment, cwd=tmp_path, check=True)
-    return folder, environment
+    assert python.run("-c", DOWNLOAD, NAME, folder, cwd=tmp_path, HF_HOME=tmp_path / "home").returncode == 0
+    return folder
 
 
 def verdict(address, picture):
@@ -133,26 +104,23 @@ def verdict(address, picture):
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_space_starts_with_the_embedded_default_and_judges_an_example(
-    hub, command, detector, tmp_path, record_property
-):
-    assert command.run("publish-space", NAME).returncode == 0
-    folder, environment = downloaded(hub, tmp_path)
-    environment["ROBUST_CLIP_CACHE"] = str(default_checkpoint().parent)
-    with started(folder, environment, {"MODEL_ID": "default"}) as (address, seconds):
-        answer = verdict(address, folder / "examples" / "flux_dev.webp")
+def test_a_space_starts_with_the_embedded_default_and_judges_an_example(hub, python, train, detector, tmp_path):
+    assert train("publish-space", NAME).returncode == 0
+    folder = downloaded(python, tmp_path)
+    cache = default_checkpoint().parent
+    with started(python, folder, tmp_path / "home", MODEL_ID="default", ROBUST_CLIP_CACHE=cache) as page:
+        answer = verdict(page.url, folder / "examples" / "flux_dev.webp")
     expected = detector.detect(ROOT / "examples" / "flux_dev.webp")
     assert answer["verdict"] == expected.verdict
     assert answer["score"] == pytest.approx(expected.score, abs=1e-4)
-    record_property("cold_start_seconds", round(seconds, 1))
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
-def test_a_space_serves_a_model_of_the_hub(hub, command, tiny_config, tmp_path):
-    command.run("publish", checkpoint_folder(tmp_path / "checkpoint", tiny_config(text=False)), MODEL)
-    command.run("publish-space", NAME, "--model", MODEL)
-    folder, environment = downloaded(hub, tmp_path)
-    with started(folder, environment, dict(hub.spaces[NAME].variables)) as (address, _):
-        answer = verdict(address, folder / "examples" / "china.jpg")
+def test_a_space_serves_a_model_of_the_hub(hub, python, train, tiny_config, tmp_path):
+    train("publish", checkpoint_folder(tmp_path / "checkpoint", tiny_config(text=False)), MODEL)
+    train("publish-space", NAME, "--model", MODEL)
+    folder = downloaded(python, tmp_path)
+    with started(python, folder, tmp_path / "home", **hub.spaces[NAME].variables) as page:
+        answer = verdict(page.url, folder / "examples" / "china.jpg")
     assert answer["model"] == MODEL
     assert answer["score"] is not None

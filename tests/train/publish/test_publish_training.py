@@ -1,12 +1,8 @@
 """Pushing from training: `RobustTrainer` and `fit --push_to_hub` publish what `python -m train publish` publishes."""
 
-import subprocess
-import sys
-
 import pytest
 from huggingface_hub import ModelCard
 
-from modeling.embedded import ROOT
 from train.arguments import RobustTrainingArguments
 
 NAME = "ann/detector"
@@ -47,10 +43,8 @@ print(trainer.push_to_hub("The end").oid)
 """
 
 
-def test_the_trainer_pushes_whole_models_and_neither_pickle_nor_stub(hub, tmp_path):
-    environment = hub.environment(tmp_path / "home")
-    command = [sys.executable, "-c", TRAIN, str(tmp_path / "out")]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+def test_the_trainer_pushes_whole_models_and_neither_pickle_nor_stub(hub, python, tmp_path):
+    result = python.run("-c", TRAIN, tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert (tmp_path / "out" / "training_args.bin").is_file()  # what a stock push would have taken along
     repo = hub.models[NAME]
@@ -71,16 +65,16 @@ def test_the_trainer_pushes_whole_models_and_neither_pickle_nor_stub(hub, tmp_pa
     assert "was not measured" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_fit_pushes_the_calibrated_model_with_its_figures(hub, command, parquet, backbone, tmp_path):
+def test_fit_pushes_the_calibrated_model_with_its_figures(hub, train, parquet, backbone, tmp_path):
     bank, output = tmp_path / "bank", tmp_path / "out"
     call = ("features", "--data", parquet, "--backbone", backbone, "--views", 1, "--output", bank)
-    result = command.run(*call)
-    assert result.returncode == 0, result.error
+    result = train(*call)
+    assert result.returncode == 0, result.stderr
     fit = ("fit", "--bank", bank, "--output_dir", output, "--max_steps", 40, "--learning_rate", 1e-2)
     fit += ("--per_device_train_batch_size", 64, "--folds", 3, "--push_to_hub")
-    assert "`push_to_hub` needs `hub_model_id`" in command.run(*fit).error
-    result = command.run(*fit, "--hub_model_id", NAME)
-    assert result.returncode == 0, result.error
+    assert "`push_to_hub` needs `hub_model_id`" in train(*fit).stderr
+    result = train(*fit, "--hub_model_id", NAME)
+    assert result.returncode == 0, result.stderr
     (commit,) = hub.models[NAME].commits[1:]  # not one for each held-out source
     assert set(commit.files) == LOADABLE | {"evaluation.json", "known_data.safetensors"}
     for name in ("config.json", "model.safetensors", "evaluation.json"):
