@@ -17,8 +17,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from modeling.embedded import DEFAULT_SOURCE
 from train.measure.calibration import Calibration
 from train.measure.evaluation import evaluate_views
+from train.report.evaluation_file import read_evaluation
 from train.report.writing import write_report
 
 SIZES, SOURCES = (3_000, 100_000, 1_000_000), 200
@@ -62,7 +64,7 @@ def measure(number: int, sources: int) -> None:
     evaluated, evaluated_cpu = time.perf_counter() - start, time.process_time() - start_cpu
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        write_report(Path(folder), evaluation | {"made_by": None, "text": None}, rows)
+        write_report(Path(folder), read_evaluation(DEFAULT_SOURCE) | evaluation, rows)
         reported = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     auc = evaluation["auc"]

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from .cautions.known_data import KNOWN_DATA_FILE
 from .default_backbone import WHEEL_SHA256, load_default_tower
-from .embedded import DEFAULT_SOURCE, ROOT, CheckpointError
+from .embedded import CARD_FILE, DEFAULT_SOURCE, MODEL_CARD, ROOT, CheckpointError
 from .files import new_folder
 
 logger = logging.getLogger(__name__)
 
 HEAD_FILE = "head.safetensors"
-# Copied beside the weights: what was measured, what an installation must compute, the card, and how far is far.
-COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", "README.md", KNOWN_DATA_FILE)
+# Copied beside the weights: what was measured, what an installation must compute, and how far is far.
+COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", KNOWN_DATA_FILE)
 CODE_FILES = ("configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py")
 
 
@@ -105,6 +105,7 @@ def _fingerprint() -> str:
     """Sixteen hex digits over everything that the default checkpoint is made of."""
     digest = hashlib.sha256(WHEEL_SHA256.encode())
     files = [DEFAULT_SOURCE / name for name in ("config.json", HEAD_FILE, "preprocessor_config.json", *COMPANIONS)]
+    files += [MODEL_CARD]
     files += [ROOT / "modeling" / name for name in CODE_FILES]
     for path in files:
         digest.update(path.name.encode())
@@ -142,9 +143,10 @@ def _assemble_default(folder: Path) -> None:
         raise CheckpointError(f"{DEFAULT_SOURCE / HEAD_FILE} does not fit config.json beside it: {error}") from error
     model.eval().save_pretrained(folder)
     load_processor(DEFAULT_SOURCE).save_pretrained(folder)
-    for name in COMPANIONS:
-        if (DEFAULT_SOURCE / name).is_file():
-            shutil.copyfile(DEFAULT_SOURCE / name, folder / name)
+    companions = {name: DEFAULT_SOURCE / name for name in COMPANIONS} | {CARD_FILE: MODEL_CARD}
+    for name, source in companions.items():
+        if source.is_file():
+            shutil.copyfile(source, folder / name)
 
 
 def _assemble_backbone(folder: Path) -> None:

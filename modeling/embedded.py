@@ -1,10 +1,12 @@
-"""Where the embedded default lies: the project's root, its part of the checkpoint, and its example pictures."""
+"""Where the embedded default lies: the project's root, its part of the checkpoint, its card and example pictures."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 # The embedded default without its backbone, which `modeling.checkpoints` adds.
 DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
+# The default's card, and a card's name in every checkpoint folder.
+MODEL_CARD, CARD_FILE = ROOT / "model_card.md", "README.md"
 EXAMPLES = ROOT / "examples"
 
 
@@ -17,4 +19,4 @@ def example_files(folder: Path = EXAMPLES) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".webp"))
 
 
-__all__ = ["DEFAULT_SOURCE", "EXAMPLES", "ROOT", "CheckpointError", "example_files"]
+__all__ = ["CARD_FILE", "DEFAULT_SOURCE", "EXAMPLES", "MODEL_CARD", "ROOT", "CheckpointError", "example_files"]

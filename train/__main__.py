@@ -28,15 +28,16 @@ from .fit.fitting import fit
 from .fit.known_data import write_known_data
 from .fit.options import FitArguments, KnownDataArguments
 from .jobs.processes import start_processes
-from .measure.bias_audit import audit_finding, audit_records
+from .measure.bias_audit import audit_records
 from .options import CalibrateArguments, EvaluateArguments
 from .publish.graph import export_checkpoint
 from .publish.model import Publication, publish
 from .publish.options import ExportArguments, PublishArguments, PublishSpaceArguments
 from .publish.space import publish_space
+from .report.audit import audit_summary, write_audit
 from .report.card import update_documents
 from .report.options import AuditArguments, CardArguments
-from .report.writing import write_audit
+from .report.summary import summary
 from .score.options import PictureArguments, ScoreArguments
 from .score.parts import PARTS_FOLDER
 from .score.scoring import score
@@ -73,14 +74,7 @@ def _fit(arguments: list[str]) -> None:
     evaluation = fit(fit_arguments, training)
     if not PartialState().is_main_process:
         return
-    _print_figures(evaluation)
-    for name, baseline in evaluation["baselines"].items():
-        for figure in ("auc", "auc_sources_weighted_equally"):
-            difference = baseline[f"{figure}_head_minus_baseline"]
-            print(
-                f"{figure} of {name}: {baseline[figure]:.4f}; head minus it: {difference['value']:+.4f}, "
-                f"95 % interval {_interval(difference)}"
-            )
+    print(summary(evaluation))
     print(f"written: {training.output_dir}, with report/report.html")
 
 
@@ -96,7 +90,7 @@ def _evaluate(arguments: list[str]) -> None:
     evaluate_arguments, data = _parse((EvaluateArguments, DataArguments), "evaluate", given)
     if (evaluation := evaluate(evaluate_arguments, data)) is None:
         return
-    _print_figures(evaluation)
+    print(summary(evaluation))
     print(f"written: {Path(evaluate_arguments.output) / 'report.html'}")
 
 
@@ -121,16 +115,6 @@ def _compare(arguments: list[str]) -> None:
             f"{100 * clean['false_alarms']['value']:.1f} % false alarms, {100 * clean['found']['value']:.1f} % found"
         )
     print(f"written: {Path(comparison.output) / 'table.md'}")
-
-
-def _print_figures(evaluation: dict) -> None:
-    for name in ("auc", "auc_sources_weighted_equally", "tpr_at_1_percent_fpr", "tpr_at_5_percent_fpr"):
-        if (figure := evaluation[name]) is not None:
-            oracle = " (oracle's threshold)" if name.startswith("tpr") else ""
-            print(f"{name}{oracle}: {figure['value']:.4f}, 95 % interval {_interval(figure)}")
-    for actual, shares in evaluation["verdicts"].items():
-        if shares is not None:
-            print(f"{actual} pictures called " + ", ".join(f"{k} {100 * v['value']:.1f} %" for k, v in shares.items()))
 
 
 def _interval(figure: dict) -> str:
@@ -184,12 +168,10 @@ def _calibrate(arguments: list[str]) -> None:
 
 def _audit(arguments: list[str]) -> None:
     data, audit_arguments = _parse((DataArguments, AuditArguments), "audit", _named(arguments, "data"))
-    audit = audit_records(load_records(data))
-    write_audit(Path(audit_arguments.output), audit)
-    print(audit["warning"] or f"{audit['protocol']}. {audit_finding(audit)}")
-    duplicates = audit["duplicates"]
-    print(f"near-duplicates: {duplicates['pairs']} pairs, {duplicates['pairs_of_two_sources']} of two sources")
-    print(f"written: {Path(audit_arguments.output) / 'audit.md'}; {len(audit['unreadable'])} pictures were unreadable")
+    audit, unreadable = audit_records(load_records(data))
+    write_audit(Path(audit_arguments.output), audit, unreadable)
+    print(audit_summary(audit))
+    print(f"written: {Path(audit_arguments.output) / 'audit.md'}; {len(unreadable)} pictures were unreadable")
 
 
 def _card(arguments: list[str]) -> None:

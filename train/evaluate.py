@@ -1,6 +1,5 @@
 """`python -m train evaluate`: all that is true of a checkpoint on somebody's pictures, in one report."""
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -19,15 +18,17 @@ from .features.bank import INFO_FILE, FeatureBank, build_feature_bank, state_fin
 from .features.made_by import made_by
 from .jobs.processes import start_processes
 from .measure.calibration import Calibration
-from .measure.evaluation import evaluate_views, write_evaluation
+from .measure.evaluation import evaluate_views
+from .measure.schema import VERSION, Evaluation
 from .measure.text_leak import has_text, measure_text, scores_by_input
 from .options import EvaluateArguments
+from .report.evaluation_file import EVALUATION_FILE, read_evaluation, write_evaluation
 from .report.writing import write_report
 
 logger = logging.getLogger(__name__)
 
 
-def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
+def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | None:
     """Evaluate a checkpoint and write evaluation.json and the report into `output`.
 
     Args:
@@ -36,8 +37,8 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
             into `output`/bank, from where an interrupted run goes on.
 
     Returns:
-        The evaluation, as written. Several processes (torchrun) embed together; then the first goes on alone, and the
-        others return `None`.
+        The evaluation, not rounded. Several processes (torchrun) embed together; then the first goes on alone, and
+        the others return `None`.
 
     Raises:
         ValueError: nothing to evaluate, or the bank was made with another backbone or image processor.
@@ -59,22 +60,22 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> dict | None:
     if not PartialState().is_main_process:
         return None
     training = None if arguments.training_bank is None else FeatureBank.load(arguments.training_bank).rows
-    evaluation, pictures = evaluate_checkpoint(checkpoint, bank, training)
-    evaluation["made_by"]["checkpoint"] = arguments.checkpoint
+    evaluation, pictures = evaluate_checkpoint(checkpoint, bank, training, name=arguments.checkpoint)
     write_evaluation(output, evaluation)
     write_report(output, evaluation, pictures)
     return evaluation
 
 
 def evaluate_checkpoint(
-    checkpoint: str | os.PathLike | None, bank: FeatureBank, training: pd.DataFrame | None = None
-) -> tuple[dict, pd.DataFrame]:
+    checkpoint: str | os.PathLike, bank: FeatureBank, training: pd.DataFrame | None = None, *, name: str | None = None
+) -> tuple[Evaluation, pd.DataFrame]:
     """Evaluate a checkpoint on a bank.
 
     Args:
         checkpoint: a folder, a Hub id, or "default".
         bank: made with the checkpoint's own backbone. It should hold no picture that the checkpoint was fitted on.
         training: rows of the bank that it was fitted on, where known, to say which pictures are in both.
+        name: what the evaluation calls the checkpoint; as it is given by default.
 
     Returns:
         The evaluation, and one row a picture with score, probability and verdict.
@@ -94,24 +95,30 @@ def evaluate_checkpoint(
     clean = (rows["view"] == 0).to_numpy(copy=True)
     pictures = rows[clean]
     parts = scores_by_input(model, bank, np.flatnonzero(clean))
-    if fitted_on_these := _was_fitted_on(checkpoint, bank):
-        logger.warning("The checkpoint was fitted on these very pictures: its figures here are too good.")
-    evaluation = evaluate_views(rows, **thresholds, training=training) | {
-        "fitted_on_these_pictures": fitted_on_these,
+    if in_sample := _is_in_sample(checkpoint, bank):
+        logger.warning("The checkpoint was fitted on these very pictures: its figures here are in-sample, too good.")
+    evaluation: Evaluation = {
+        "version": VERSION,
+        **evaluate_views(rows, **thresholds, training=training),
         "text": measure_text(pictures, has_text(bank, clean), parts),
-        "made_by": made_by(bank)
-        | {"checkpoint": str(checkpoint), "weights_sha256": state_fingerprint(model.head.state_dict())},
+        "fit": None,
+        "checkpoint": {
+            "name": name or str(checkpoint),
+            "weights_sha256": state_fingerprint(model.head.state_dict()),
+            "in_sample": in_sample,
+        },
+        "made_by": made_by(bank),
     }
     return evaluation, pictures
 
 
-def _was_fitted_on(checkpoint: str, bank: FeatureBank) -> bool | None:
+def _is_in_sample(checkpoint: str, bank: FeatureBank) -> bool | None:
     """`True` where the evaluation.json beside the weights names the bank's records as the fit's, else unknown."""
-    beside = Path(checkpoint) / "evaluation.json"
-    if not beside.is_file():
+    if not (Path(checkpoint) / EVALUATION_FILE).is_file():
         return None
-    fitted_on = json.loads(beside.read_text()).get("made_by", {}).get("bank", {})
-    return True if fitted_on.get("records_sha256") == bank.info["records_sha256"] else None
+    beside = read_evaluation(Path(checkpoint))
+    fitted_on = None if beside["fit"] is None else beside["made_by"]["bank"]["records_sha256"]
+    return True if fitted_on == bank.info["records_sha256"] else None
 
 
 __all__ = ["evaluate", "evaluate_checkpoint"]

@@ -24,6 +24,7 @@ from transformers import (
 )
 from transformers.trainer_utils import HubStrategy
 
+from modeling.embedded import CARD_FILE
 from modeling.files import write_text
 
 from .arguments import RobustTrainingArguments
@@ -33,7 +34,6 @@ from .losses import RobustLoss, robust_loss
 from .measure.metrics import roc_auc
 from .publish.card import local_card
 from .publish.model import publish_checkpoint
-from .report.card import CARD_FILE
 from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
 

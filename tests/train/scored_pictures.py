@@ -6,6 +6,8 @@ import pandas as pd
 from modeling.verdicts import verdicts
 from train.features.embedder import STANDARD_VIEW
 from train.features.file_facts import HASH_SIDE
+from train.measure.evaluation import evaluate_views
+from train.measure.schema import VERSION
 
 
 def scored(rows=400, shift=1.5, seed=0):
@@ -47,3 +49,32 @@ def views(shift=0.0, number=48, seed=0):
     rows = pd.concat([clean, probed]).sample(frac=1, random_state=seed, ignore_index=True)
     rows["probability"] = 1 / (1 + np.exp(-rows["score"]))
     return rows.assign(verdict=verdicts(rows["probability"], **THRESHOLDS))
+
+
+MADE_BY = {
+    "backbone": "owner/clip",
+    "backbone_sha256": "0" * 64,
+    "bank": {
+        "records": 48,
+        "records_sha256": "0123456789abcdef",
+        "views": 1,
+        "probe_per_source": 1,
+        "deliveries": [],
+        "seed": 0,
+        "fingerprint": "fedcba9876543210",
+    },
+    "standard_views": 24,
+    "unreadable_pictures": 2,
+    "versions": {"torch": "2.13.0"},
+    "python": "3.11.7",
+    "git_commit": "abcdef0123456789",
+    "date": "2026-11-24",
+}
+
+
+def evaluated(rows, **changes):
+    """The evaluation of a checkpoint called "mine" on these rows, and its pictures."""
+    checkpoint = {"name": "mine", "weights_sha256": "1" * 64, "in_sample": None}
+    evaluation = {"version": VERSION, **evaluate_views(rows, **THRESHOLDS), "text": None, "fit": None}
+    evaluation |= {"checkpoint": checkpoint, "made_by": MADE_BY} | changes
+    return evaluation, rows[rows["view"] == 0]

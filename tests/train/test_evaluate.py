@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
+from modeling.embedded import DEFAULT_SOURCE
 from tests.pictures import picture
 from train import __main__ as commands
 from train.data.records import DataArguments, load_records
 from train.evaluate import EvaluateArguments, evaluate, evaluate_checkpoint
 from train.features.bank import FeatureBank, build_feature_bank
+from train.report.evaluation_file import read_evaluation, write_evaluation
 
 
 @pytest.fixture
@@ -52,16 +54,16 @@ def folder_of(path, labels=("real", "generated"), sources=2, each=2):
 def test_pictures_go_to_a_whole_report_in_one_command(checkpoint, parquet, tmp_path, run):
     output = tmp_path / "report"
     printed = run("evaluate", checkpoint, parquet, "--output", output, "--probe_per_source", 1)
-    assert "auc: " in printed
+    assert "ROC AUC: " in printed
     assert {path.name for path in output.iterdir()} >= {"evaluation.json", "report.md", "report.html", "bank"}
     evaluation = json.loads((output / "evaluation.json").read_text())
     assert evaluation["pictures"] == {"real": 12, "generated": 11}
     assert evaluation["made_by"]["unreadable_pictures"] == 1
-    assert evaluation["made_by"]["checkpoint"] == str(checkpoint)
-    assert len(evaluation["made_by"]["weights_sha256"]) == 64
+    assert evaluation["checkpoint"]["name"] == str(checkpoint)
+    assert len(evaluation["checkpoint"]["weights_sha256"]) == 64
+    assert evaluation["checkpoint"]["in_sample"] is None
     assert evaluation["robustness"]["deliveries"][0]["delivery"] == "clean"
     assert evaluation["bias_audit"]["counts"]["format"] == {"real": {"PNG": 12}, "generated": {"PNG": 11}}
-    assert evaluation["fitted_on_these_pictures"] is None
     # The bank is kept: the same figures again, without the pictures.
     parquet.unlink()
     again = tmp_path / "again"
@@ -74,10 +76,11 @@ def test_pictures_of_the_training_are_found(checkpoint, parquet, tmp_path):
     bank = build_feature_bank(records, tmp_path / "bank", backbone=str(checkpoint), views=1)
     evaluation, _ = evaluate_checkpoint(checkpoint, bank, bank.rows)
     assert evaluation["bias_audit"]["duplicates"]["in_training"]["pictures"] == 23
-    assert evaluation["fitted_on_these_pictures"] is None
-    made_by = {"made_by": {"bank": {"records_sha256": bank.info["records_sha256"]}}}
-    (checkpoint / "evaluation.json").write_text(json.dumps(made_by))
-    assert evaluate_checkpoint(checkpoint, bank)[0]["fitted_on_these_pictures"] is True
+    assert evaluation["checkpoint"]["in_sample"] is None
+    fitted = read_evaluation(DEFAULT_SOURCE)
+    fitted["made_by"]["bank"]["records_sha256"] = bank.info["records_sha256"]
+    write_evaluation(checkpoint, fitted)
+    assert evaluate_checkpoint(checkpoint, bank)[0]["checkpoint"]["in_sample"] is True
 
 
 def test_pictures_that_were_replaced_are_not_taken_for_the_old_ones(checkpoint, tmp_path, run):
@@ -91,7 +94,7 @@ def test_pictures_that_were_replaced_are_not_taken_for_the_old_ones(checkpoint, 
 def test_one_class_is_evaluated_as_far_as_it_goes(checkpoint, tmp_path, run):
     printed = run("evaluate", checkpoint, folder_of(tmp_path / "p", ("real",)), "--output", tmp_path / "out")
     assert "real pictures called" in printed
-    assert "auc" not in printed
+    assert "ROC AUC: not defined here" in printed
     assert json.loads((tmp_path / "out" / "evaluation.json").read_text())["auc"] is None
 
 

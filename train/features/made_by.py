@@ -5,20 +5,47 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict, cast
 
 from .bank import FeatureBank
 from .embedder import STANDARD_VIEW
 
 _PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "numpy", "Pillow")
-_BANK = ("records", "records_sha256", "views", "probe_per_source", "deliveries", "seed", "fingerprint")
 
 
-def made_by(bank: FeatureBank) -> dict:
+class BankFacts(TypedDict):
+    """Which bank: the records, what was embedded of each, and the fingerprint of the embeddings."""
+
+    records: int
+    records_sha256: str
+    views: int
+    probe_per_source: int
+    deliveries: list[str]
+    seed: int
+    fingerprint: str
+
+
+class MadeBy(TypedDict):
+    """Origin of a figure or a checkpoint."""
+
+    backbone: str
+    backbone_sha256: str
+    bank: BankFacts
+    standard_views: int
+    unreadable_pictures: int
+    versions: dict[str, str]
+    python: str
+    git_commit: str | None
+    date: str
+
+
+def made_by(bank: FeatureBank) -> MadeBy:
     """Origin of what is computed now from a bank."""
+    info = {"probe_per_source": 0, "deliveries": []} | bank.info  # a bank made before these were there
     return {
         "backbone": bank.info["backbone"],
         "backbone_sha256": bank.info["backbone_sha256"],
-        "bank": {key: bank.info[key] for key in _BANK if key in bank.info},
+        "bank": cast(BankFacts, {name: info[name] for name in BankFacts.__annotations__}),
         "standard_views": int((bank.rows["view"] == STANDARD_VIEW).sum()),
         "unreadable_pictures": len(bank.info["unreadable"]),
         "versions": {name: version(name) for name in _PACKAGES},
@@ -41,4 +68,4 @@ def git_commit() -> str | None:
     return result.stdout.strip() or None
 
 
-__all__ = ["git_commit", "made_by"]
+__all__ = ["BankFacts", "MadeBy", "git_commit", "made_by"]

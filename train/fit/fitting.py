@@ -8,6 +8,7 @@ import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,19 @@ from modeling import RobustClipForImageClassification
 from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
 from modeling.files import staged
+from modeling.verdicts import CLASSES, GENERATED, REAL
 
 from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import made_by
 from ..jobs.processes import world_size
 from ..measure.calibration import Calibration, calibrate
-from ..measure.evaluation import compare_scores, evaluate_views, verdicts_by_other_sources, write_evaluation
+from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdicts
+from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
 from ..measure.text_leak import PARTS, has_text, measure_text
 from ..publish.model import check_target, publish_checkpoint
 from ..report.card import read_notes, write_card
+from ..report.evaluation_file import write_evaluation
 from ..report.writing import write_report
 from .held_out import BASELINES, fit_head, held_out_scores, join_sources, split_by_source
 from .known_data import known_data_of
@@ -39,7 +43,7 @@ logger = logging.getLogger(__name__)
 MANY_SOURCES = 200
 
 
-def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
+def fit(arguments: FitArguments, training: RobustTrainingArguments) -> Evaluation:
     """Fit, evaluate by held-out sources, calibrate, and write a checkpoint and a report to `training.output_dir`.
 
     Interrupted, it goes on with the first fold that is not done when it is called again with the same settings, data
@@ -47,7 +51,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     Several processes (torchrun) fit each head together; the first of them writes.
 
     Returns:
-        The evaluation, as written to evaluation.json.
+        The evaluation.
 
     Raises:
         ValueError: `push_to_hub` without a name; or
@@ -71,14 +75,13 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     model = new_model(bank, arguments)
     bank.check_made_by(model.backbone, load_processor(_backbone_folder(bank)))
     bank = bank.narrow(model.config)
-    provenance = _provenance(bank, arguments, training)
+    settings = _settings(arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     push, training = training.push_to_hub, replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
     quiet = replace(training, logging_strategy="no", report_to="none")
     scores = held_out_scores(model, bank, fold, quiet, unfinished)
-    evaluation, pictures, calibration = _measure(bank, scores, fold, arguments)
-    evaluation["made_by"] = provenance
+    evaluation, pictures, calibration = _measure(bank, scores, fold, arguments, settings)
     fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
     if PartialState().is_main_process:
         _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
@@ -103,8 +106,8 @@ def _push(training: RobustTrainingArguments) -> None:
 
 
 def _measure(
-    bank: FeatureBank, scores: dict[str, np.ndarray], fold: np.ndarray, arguments: FitArguments
-) -> tuple[dict, pd.DataFrame, Calibration]:
+    bank: FeatureBank, scores: dict[str, np.ndarray], fold: np.ndarray, arguments: FitArguments, settings: dict
+) -> tuple[Evaluation, pd.DataFrame, Calibration]:
     """Calibrate the held-out scores and evaluate them; also one row a picture with its probability and verdict."""
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows.assign(score=scores["head"])
@@ -113,17 +116,25 @@ def _measure(
     rows = calibration.judge(rows)
     pictures = rows[clean]
     parts = {name: scores[name][clean] for name in PARTS if name in scores}
-    evaluation = {
-        "protocol": f"{f'{arguments.folds} groups of sources' if arguments.folds else 'each source'} held out in turn",
+    fit_facts: FitFacts = {
+        "protocol": f"held out by source, {f'in {arguments.folds} folds' if arguments.folds else 'one at a time'}",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
-        "targets": arguments.told_targets,
-        **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
-        "text": measure_text(pictures, has_text(bank, clean), parts),
-        "verdicts_by_other_sources": verdicts_by_other_sources(pictures, fold[clean], **arguments.targets),
+        "targets": cast(Targets, arguments.told_targets),
+        "verdicts": held_out_verdicts(pictures, fold[clean], **arguments.targets),
         "baselines": {
-            name: {"C": inverse_penalty} | compare_scores(pictures, scores[name][clean])
+            name: {"inverse_penalty": inverse_penalty, **compare_scores(pictures, scores[name][clean])}
             for name, (inverse_penalty, _) in BASELINES.items()
         },
+        "arguments": settings,
+        "processes": world_size(),
+    }
+    evaluation: Evaluation = {
+        "version": VERSION,
+        **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
+        "text": measure_text(pictures, has_text(bank, clean), parts),
+        "fit": fit_facts,
+        "checkpoint": None,
+        "made_by": made_by(bank),
     }
     return evaluation, pictures, calibration
 
@@ -159,36 +170,36 @@ def _backbone_folder(bank: FeatureBank) -> str:
     return str(default_backbone()) if bank.info["backbone"] == "default" else bank.info["backbone"]
 
 
-def _provenance(bank: FeatureBank, arguments: FitArguments, training: RobustTrainingArguments) -> dict:
-    """What made this checkpoint: backbone, data, seed, arguments, versions, commit."""
+def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
+    """The settings that decide a fit."""
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
     used += ("sam_adaptive", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16", "source_balance", "cvar_over", "label_smoothing_factor")
     fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
     fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
-    settings = {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
-    return made_by(bank) | {"arguments": settings, "processes": world_size()}
+    return {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
 
 
 def _write_checkpoint(
     model: RobustClipForImageClassification,
     bank: FeatureBank,
     calibration: Calibration,
-    evaluation: dict,
+    evaluation: Evaluation,
     arguments: FitArguments,
     training: RobustTrainingArguments,
 ) -> None:
     """Write the whole checkpoint, and where asked the part of it that is ours."""
-    config = model.config
+    config, fit_facts = model.config, cast(FitFacts, evaluation["fit"])
+    real, generated = (cast(dict, fit_facts["verdicts"][name]) for name in CLASSES)
     config.calibration_scale, config.calibration_bias = calibration.scale, calibration.bias
     config.real_threshold, config.generated_threshold = calibration.real_threshold, calibration.generated_threshold
     config.operating_point = {
         **arguments.targets,
-        "measured_on": evaluation["protocol"],
-        "false_positive_rate": evaluation["verdicts_by_other_sources"]["real"]["generated"],
-        "true_positive_rate": evaluation["verdicts_by_other_sources"]["generated"]["generated"],
-        "false_negative_rate": evaluation["verdicts_by_other_sources"]["generated"]["real"],
+        "measured_on": fit_facts["protocol"],
+        "false_positive_rate": real[GENERATED],
+        "true_positive_rate": generated[GENERATED],
+        "false_negative_rate": generated[REAL],
     }
     backbone = bank.info["backbone"]
     config.backbone_name = HUB_ID if backbone == "default" else backbone

@@ -1,6 +1,5 @@
 """What the fitted data looks like to the backbone, so that a picture unlike it can be told."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from modeling import RobustClipConfig
 from modeling.cautions.known_data import KnownData, backbone_of
 
 from ..features.bank import FeatureBank
+from ..report.evaluation_file import read_evaluation
 from .held_out import join_sources
 from .options import KnownDataArguments
 
@@ -31,7 +31,7 @@ def write_known_data(arguments: KnownDataArguments) -> KnownData:
     folder = Path(arguments.output)
     bank = FeatureBank.load(arguments.bank)
     join_sources(bank.rows, arguments.merge_sources)
-    fitted = json.loads((folder / "evaluation.json").read_text())["made_by"]
+    fitted = read_evaluation(folder)["made_by"]
     if fitted["backbone_sha256"] != bank.info["backbone_sha256"]:
         raise ValueError(
             f"{arguments.bank} was made with backbone {bank.info['backbone']} ({bank.info['backbone_sha256'][:12]}), "

@@ -6,7 +6,7 @@ measure the files: the detector is measured again on pictures weighted so that b
 Pictures that are nearly the same are found by a perceptual hash.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import datasets
 import numpy as np
@@ -23,6 +23,7 @@ from ..features.embedder import open_record
 from .bootstrap import with_interval
 from .duplicates import find_duplicates
 from .metrics import roc_auc, source_weights
+from .schema import BiasAudit, Figure, Matched
 from .sources import folds_of_sources
 
 FOLDS = 5
@@ -34,21 +35,27 @@ MOST_FITTED = 10_000
 SQUARE, STEP = 1.05, 1.25
 
 
-def audit_records(records: datasets.Dataset) -> dict:
+class Unreadable(TypedDict):
+    """A picture that could not be read."""
+
+    record_id: str
+    error: str
+
+
+def audit_records(records: datasets.Dataset) -> tuple[BiasAudit, list[Unreadable]]:
     """Audit the files of a data set, without a detector.
 
     Args:
         records: from `train.data.records.load_records`.
 
     Returns:
-        As `audit_bias`, without the detector's figures, and `unreadable`: the pictures that could not be read, with
-        the reason.
+        As `audit_bias`, without the detector's figures; and the pictures that could not be read.
 
     Raises:
         ValueError: no picture can be read.
     """
     rows: list[dict] = []
-    unreadable: list[dict] = []
+    unreadable: list[Unreadable] = []
     for record in tqdm(records, desc="audit", unit="picture"):
         try:
             _, facts = open_record(record)
@@ -58,10 +65,12 @@ def audit_records(records: datasets.Dataset) -> dict:
     if not rows:
         raise ValueError(f"None of the {len(unreadable)} pictures can be read.")
     pictures = pd.DataFrame(rows).astype({"jpeg_quality": float})
-    return audit_bias(pictures.assign(score=np.nan)) | {"unreadable": unreadable}
+    return audit_bias(pictures.assign(score=np.nan)), unreadable
 
 
-def audit_bias(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> dict:
+def audit_bias(
+    pictures: pd.DataFrame, training: pd.DataFrame | None = None, *, most_fitted: int = MOST_FITTED
+) -> BiasAudit:
     """Audit a data set and a detector's scores on it.
 
     Args:
@@ -69,19 +78,20 @@ def audit_bias(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> 
             file.
         training: the same of the pictures that the detector was trained on, where known, to find those that are in
             both.
+        most_fitted: pictures of a class that a rule is fitted on at most.
 
     Returns:
-        A JSON-ready dictionary: counts and medians of the facts by class, the rules' AUC with 95 % intervals, the
+        Counts and medians of the facts by class, the rules' AUC with 95 % intervals, the
         names of those that give the classes away, the detector on matched pictures, and duplicates.
     """
     facts = _fact_columns(pictures)
     folds, protocol = _folds(pictures)
-    rules: dict[str, dict | None] = {}
+    rules: dict[str, Figure | None] = {}
     scores = np.full(len(pictures), np.nan)
     facts["all together"] = pd.concat(list(facts.values()), axis=1)
     for name, columns in tqdm(facts.items(), desc="rules", unit="rule", delay=1, leave=False):
         if folds:
-            scores = _rule_scores(columns.to_numpy(), pictures, folds)
+            scores = _rule_scores(columns.to_numpy(), pictures, folds, most_fitted)
         rules[name] = with_interval(pictures.assign(score=scores), roc_auc) if folds else None
     gives_away = [name for name, auc in rules.items() if _is_given_away(auc)]
     classes = {name: pictures[pictures["label"] == label] for label, name in enumerate(CLASSES)}
@@ -102,7 +112,7 @@ def audit_bias(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> 
     }
 
 
-def _is_given_away(auc: dict | None) -> bool:
+def _is_given_away(auc: Figure | None) -> bool:
     return auc is not None and auc["value"] >= GIVES_AWAY and (auc["interval"] is None or auc["interval"][0] > 0.5)
 
 
@@ -113,13 +123,6 @@ def _warning(gives_away: list[str]) -> str | None:
         f"A rule that never looks at the pictures tells the classes apart by: {', '.join(gives_away)}. Figures on "
         "this data may measure the files, not the pictures; compare those on the matched pictures."
     )
-
-
-def audit_finding(audit: dict) -> str:
-    """What an audit's rules came to, in a sentence; "" where none was fitted."""
-    if not any(row["auc"] for row in audit["rules"]):
-        return ""
-    return audit["warning"] or f"No rule reaches an AUC of {GIVES_AWAY} with an interval above 0.5."
 
 
 def _fact_columns(pictures: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -145,20 +148,22 @@ def _folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
     if (number := min(FOLDS, *by_class)) >= 2:
         folds = folds_of_sources(labels, sources, number)
         if all(len(np.unique(labels[fitted])) == 2 for fitted, _ in folds):
-            return folds, f"each rule is fitted on the other sources ({number} groups of sources)"
+            return folds, f"each rule is held out by source, in {number} folds"
     if (number := min(FOLDS, *np.bincount(labels))) < 2:
         return [], "no rule was fitted: a class has one picture only"
     stratified = StratifiedKFold(n_splits=number, shuffle=True, random_state=0)
     return list(stratified.split(labels, labels)), (
-        f"each rule is fitted on other pictures ({number} groups), which may share a source: a class has too few "
+        f"each rule is held out by picture, in {number} folds, which may share a source: a class has too few "
         "sources to hold them out"
     )
 
 
-def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArray, NDArray]]) -> NDArray[np.float64]:
-    """P(generated) (N,) by forests that did not see the row, every source of a class weighing the same.
+def _rule_scores(
+    facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArray, NDArray]], most_fitted: int
+) -> NDArray[np.float64]:
+    """P(generated) (N,) by source-weighted forests that did not see the row.
 
-    Of a class with more than MOST_FITTED pictures outside the fold a random part is fitted on.
+    Of a class with more than `most_fitted` pictures outside the fold a random part is fitted on.
     """
     labels, sources = pictures["label"].to_numpy(), pictures["source"].to_numpy()
     # A fact that no file of a data set has (JPEG quality among PNG files) is a constant; -1 stands for "none".
@@ -167,7 +172,7 @@ def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArr
         return np.full(len(pictures), 0.5)  # what a forest says that has nothing to split by, each class weighing half
     scores = np.empty(len(pictures))
     for outside, scored in folds:
-        fitted = _at_most(outside, labels)
+        fitted = _at_most(outside, labels, most_fitted)
         # Without resampling, so that a fact that all files share gives every row the same score: AUC 0.5.
         leaf = max(1, min(5, len(fitted) // 20))
         forest = ExtraTreesClassifier(n_estimators=100, max_depth=6, min_samples_leaf=leaf, random_state=0)
@@ -176,17 +181,17 @@ def _rule_scores(facts: NDArray, pictures: pd.DataFrame, folds: list[tuple[NDArr
     return scores.round(9)
 
 
-def _at_most(rows: NDArray[np.int64], labels: NDArray) -> NDArray[np.int64]:
-    """The rows, or MOST_FITTED of each class that has more, in order."""
+def _at_most(rows: NDArray[np.int64], labels: NDArray, most: int) -> NDArray[np.int64]:
+    """The rows, or `most` of each class that has more, in order."""
     rng = np.random.default_rng(0)
     of_class = [rows[labels[rows] == label] for label in (0, 1)]
-    if max(map(len, of_class)) <= MOST_FITTED:
+    if max(map(len, of_class)) <= most:
         return rows
-    kept = [part if len(part) <= MOST_FITTED else rng.choice(part, MOST_FITTED, replace=False) for part in of_class]
+    kept = [part if len(part) <= most else rng.choice(part, most, replace=False) for part in of_class]
     return np.sort(np.concatenate(kept))
 
 
-def _matched(pictures: pd.DataFrame, rule_scores: NDArray) -> dict:
+def _matched(pictures: pd.DataFrame, rule_scores: NDArray) -> Matched:
     """The detector where both classes have the same facts: coarsened exact matching.
 
     Pictures fall into cells of equal facts. A cell without one of the classes is left out; in the others each class
@@ -232,4 +237,4 @@ def _median(values: pd.Series) -> float | None:
     return float(known.median()) if len(known) else None
 
 
-__all__ = ["audit_bias", "audit_finding", "audit_records"]
+__all__ = ["GIVES_AWAY", "Unreadable", "audit_bias", "audit_records"]

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from .metrics import number_sources, roc_auc
+from .schema import Figure, Interval
 
 # A figure of (labels, scores, weights), NaN where it is not defined. It may not depend on the order of the rows.
 # `scores` may have a column for each detector.
@@ -40,7 +41,8 @@ def bootstrap_interval(
     weights: ArrayLike | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> list[float] | None:
+    many_rows: int = MANY_ROWS,
+) -> Interval | None:
     """Percentile 95 % interval of `statistic(labels, scores, weights)`, resampling whole sources within each class.
 
     A source that has both classes is resampled in each of them on its own.
@@ -48,17 +50,20 @@ def bootstrap_interval(
     Args:
         statistic: function of three arrays that returns a float; NaN draws are left out.
         labels: (N,).
-        scores: (N,) or (N, K). More than MANY_ROWS of the former are rounded to BINS values; of the latter they get
+        scores: (N,) or (N, K). More than `many_rows` of the former are rounded to BINS values; of the latter they get
             at most FEWER_DRAWS draws.
         sources: (N,).
         weights: (N,) of the rows, all equal by default. A source that is drawn k times has k times its weight.
         draws: number of resamples.
         seed: of the resampling.
+        many_rows: more rows than these are rounded.
 
     Returns:
         [low, high], or `None` where a class has one source only: nothing says then how much sources differ.
     """
-    intervals = bootstrap_intervals(statistic, labels, scores, sources, weights=weights, draws=draws, seed=seed)
+    intervals = bootstrap_intervals(
+        statistic, labels, scores, sources, weights=weights, draws=draws, seed=seed, many_rows=many_rows
+    )
     return None if intervals is None else intervals[0]
 
 
@@ -71,7 +76,8 @@ def bootstrap_intervals(
     weights: ArrayLike | None = None,
     draws: int = DRAWS,
     seed: int = 0,
-) -> list[list[float]] | None:
+    many_rows: int = MANY_ROWS,
+) -> list[Interval] | None:
     """As `bootstrap_interval`, one interval for each figure of a statistic that returns several."""
     labels, scores = np.asarray(labels), np.asarray(scores)
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -79,7 +85,7 @@ def bootstrap_intervals(
     source_of_row, sources_of_class = number_sources(labels, sources)
     if min(sources_of_class) < 2:
         return None
-    many = len(labels) > MANY_ROWS
+    many = len(labels) > many_rows
     draws = min(draws, FEWER_DRAWS) if many and scores.ndim > 1 else draws
     times: Iterable[NDArray[np.int64]] = _times_drawn(sources_of_class, draws, seed)
     which: slice | NDArray[np.int64] = slice(None)
@@ -156,7 +162,7 @@ def with_interval(
     column: str = "score",
     scores: NDArray | None = None,
     one_class: bool = False,
-) -> dict | None:
+) -> Figure | None:
     """A figure and its bootstrap interval.
 
     Args:
@@ -168,7 +174,7 @@ def with_interval(
         one_class: whether the figure is defined for one class, too.
 
     Returns:
-        {"value", "interval"}, or `None` where a class is missing or the figure is not defined.
+        `None` where a class is missing or the figure is not defined.
     """
     if rows.empty or (rows["label"].nunique() < 2 and not one_class):
         return None
@@ -182,7 +188,7 @@ def with_intervals(
     rows: pd.DataFrame,
     scores: NDArray,
     weights: NDArray | None = None,
-) -> dict[str, dict | None]:
+) -> dict[str, Figure | None]:
     """The figures of a statistic that returns several, by name: each as of `with_interval`, at the cost of one.
 
     Args:
@@ -198,14 +204,14 @@ def with_intervals(
     if np.isnan(values).all():
         return dict.fromkeys(names)
     found = bootstrap_intervals(statistic, labels, scores, sources, weights=weights)
-    intervals: Sequence[list[float] | None] = [None] * len(names) if found is None else found
+    intervals: Sequence[Interval | None] = [None] * len(names) if found is None else found
     return {
         name: None if np.isnan(value) else {"value": float(value), "interval": interval}
         for name, value, interval in zip(names, values, intervals, strict=True)
     }
 
 
-def mean_with_interval(rows: pd.DataFrame, values: ArrayLike) -> dict | None:
+def mean_with_interval(rows: pd.DataFrame, values: ArrayLike) -> Figure | None:
     """Mean of `values` (N,) over rows of label and source, and its bootstrap interval; `None` for no rows."""
     if rows.empty:
         return None
@@ -214,14 +220,14 @@ def mean_with_interval(rows: pd.DataFrame, values: ArrayLike) -> dict | None:
     return {"value": float(values.mean()), "interval": interval}
 
 
-def share_with_interval(rows: pd.DataFrame, hit: ArrayLike) -> tuple[float, list[float]]:
+def share_with_interval(rows: pd.DataFrame, hit: ArrayLike) -> tuple[float, Interval]:
     """Share of hits (N,) among rows, and its 95 % interval: the wider of Wilson's and the bootstrap over sources.
 
     Of two or three sources alone a bootstrap is far too sure.
     """
     hit = np.asarray(hit, dtype=bool)
     low, high = wilson_interval(int(hit.sum()), len(hit))
-    over_sources = cast(dict, mean_with_interval(rows, hit))["interval"] or [low, high]
+    over_sources = cast(Figure, mean_with_interval(rows, hit))["interval"] or [low, high]
     return float(hit.mean()), [min(low, over_sources[0]), max(high, over_sources[1])]
 
 
@@ -236,7 +242,7 @@ def auc_difference(labels: NDArray, scores: NDArray, weights: NDArray) -> float:
     return roc_auc(labels, scores[:, 0], weights) - roc_auc(labels, scores[:, 1], weights)
 
 
-def wilson_interval(successes: int, total: int) -> list[float]:
+def wilson_interval(successes: int, total: int) -> Interval:
     """Wilson 95 % interval of a share of independent trials; [0, 1] for none."""
     if total == 0:
         return [0.0, 1.0]

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..features.file_facts import HASH_SIDE
+from .schema import BiasAudit, Duplicates, InTraining
 
 BITS = HASH_SIDE**2
 # On 71 pictures of the development set the standard deliveries moved at most 12 bits, but for cropping, which this
@@ -17,7 +18,9 @@ MOST_COMPARISONS = 10**10
 _AT_ONCE = 16  # so that a block stays in the processor's cache
 
 
-def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None) -> dict:
+def find_duplicates(
+    pictures: pd.DataFrame, training: pd.DataFrame | None = None, *, most_comparisons: int = MOST_COMPARISONS
+) -> Duplicates:
     """Count near-duplicates within a data set, and between it and the pictures that a detector was trained on.
 
     Of pictures with equal hashes each makes a pair with the next, and the first stands for all of them in pairs with
@@ -26,12 +29,13 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
     Args:
         pictures: one row a picture: record_id, label, source, perceptual_hash.
         training: the same, or `None`.
+        most_comparisons: from so many on only equal hashes count.
 
     Returns:
-        A JSON-ready dictionary. Time grows with the square of the number of pictures, up to 100,000 of them; among
-        more only equal hashes count, and `limit` is 0.
+        Counts and the nearest pairs. Time grows with the square of the number of pictures, up to 100,000 of
+        them; among more only equal hashes count, and `limit` is 0.
     """
-    limit = _limit(pictures, pictures)
+    limit = _limit(len(pictures) ** 2, most_comparisons)
     first, second, apart = _pairs(pictures, limit)
     sources, labels, names = (pictures[column].to_numpy() for column in ("source", "label", "record_id"))
     # Pairs of two sources are what breaks a split by source: they are shown first.
@@ -42,26 +46,24 @@ def find_duplicates(pictures: pd.DataFrame, training: pd.DataFrame | None = None
         "pairs": len(first),
         "pairs_of_two_sources": int((sources[first] != sources[second]).sum()),
         "pairs_of_two_classes": int((labels[first] != labels[second]).sum()),
-        "examples": [[names[first[k]], names[second[k]], int(apart[k])] for k in order[:EXAMPLES]],
-        "in_training": None if training is None else _in_training(pictures, training),
+        "examples": [(names[first[k]], names[second[k]], int(apart[k])) for k in order[:EXAMPLES]],
+        "in_training": None if training is None else _in_training(pictures, training, most_comparisons),
     }
 
 
-def without_record_ids(evaluation: dict) -> dict:
-    """An evaluation or audit whose duplicates are counted, not named: identifiers may be people's file names.
+def without_record_ids(audit: BiasAudit) -> BiasAudit:
+    """An audit whose duplicates are counted, not named: identifiers may be people's file names.
 
     evaluation.json is published with a checkpoint; duplicates.csv, which names them, stays with the report.
     """
-    if not (audit := evaluation.get("bias_audit")):
-        return evaluation
-    found = {name: value for name, value in audit["duplicates"].items() if name != "examples"}
-    if found["in_training"] is not None:
-        found["in_training"] = {"pictures": found["in_training"]["pictures"]}
-    return evaluation | {"bias_audit": audit | {"duplicates": found}}
+    duplicates = audit["duplicates"]
+    known = duplicates["in_training"]
+    counted: InTraining | None = None if known is None else {**known, "examples": None}
+    return {**audit, "duplicates": {**duplicates, "examples": None, "in_training": counted}}
 
 
-def _limit(pictures: pd.DataFrame, others: pd.DataFrame) -> int:
-    return LIMIT if len(pictures) * len(others) <= MOST_COMPARISONS else 0
+def _limit(comparisons: int, most: int) -> int:
+    return LIMIT if comparisons <= most else 0
 
 
 def _pairs(pictures: pd.DataFrame, limit: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -81,9 +83,9 @@ def _pairs(pictures: pd.DataFrame, limit: int) -> tuple[NDArray, NDArray, NDArra
     return first, second, apart
 
 
-def _in_training(pictures: pd.DataFrame, training: pd.DataFrame) -> dict:
+def _in_training(pictures: pd.DataFrame, training: pd.DataFrame, most_comparisons: int) -> InTraining:
     """How many pictures are nearly the same as one of the training, with examples."""
-    limit = _limit(pictures, training)
+    limit = _limit(len(pictures) * len(training), most_comparisons)
     known = training.drop_duplicates("perceptual_hash")
     if limit:
         first, second, apart = _near(pictures["perceptual_hash"], known["perceptual_hash"], limit)
@@ -96,7 +98,7 @@ def _in_training(pictures: pd.DataFrame, training: pd.DataFrame) -> dict:
     order = np.argsort(apart, kind="stable")[:EXAMPLES]
     return {
         "pictures": len(np.unique(first)),
-        "examples": [[names[first[k]], trained[second[k]], int(apart[k])] for k in order],
+        "examples": [(names[first[k]], trained[second[k]], int(apart[k])) for k in order],
     }
 
 

@@ -1,7 +1,7 @@
 """What is true of each source, generator and style: pictures of one class, set against all pictures of the other."""
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from modeling.verdicts import CLASSES, GENERATED, OPPOSITE, REAL, UNCERTAIN, VER
 
 from .bootstrap import mean_with_interval, share_with_interval, wilson_interval, with_interval, with_intervals
 from .metrics import RANKING, ranking, reliability, roc_auc
+from .schema import GeneratorGroup, Groups, SourceGroup, StyleGroup, Worst, WorstCalibrated
 
 # Groups below are too small to be named the worst, and for figures of a ranking other than the AUC.
 WORST_GROUP_PICTURES = 10
@@ -19,24 +20,24 @@ WORST_GROUP_PICTURES = 10
 # average for 10 pictures against 1,657 of the other class, 0.06 for 50, 0.04 for 100 (one time in twenty above 0.06)
 # and 0.03 for 200. Groups below are not ranked by it, and the report does not show it.
 CALIBRATION_PICTURES = 100
+# Of each verdict, the field that holds its share.
+SHARE_OF = {REAL: "called_real", UNCERTAIN: "uncertain", GENERATED: "called_generated"}
 _RANKED = tuple(name for name in RANKING if name != "average_precision")  # which compares sizes, see `ranking`
 _COLUMNS = ["label", "source", "score", "probability", "verdict", "flagged_rightly"]
 
 
-def measure_groups(rows: pd.DataFrame) -> dict[str, list[dict]]:
+def measure_groups(rows: pd.DataFrame) -> Groups:
     """Figures of every source, generator and style.
 
     Rankings, balanced accuracy and calibration need two classes: they are of the group and all pictures of the other
     class, each class with half of the weight. `brier_score` is of the group's own pictures; `answered` is the share
-    with a verdict other than "uncertain", `wrong_of_answered` the share of these with the wrong one. A figure that a
-    group cannot have is `None`, and `undefined` says why.
+    with a verdict other than "uncertain", `wrong_of_answered` the share of these with the wrong one.
 
     Args:
         rows: one row a picture: label, source, generator, style, score, probability, verdict.
 
     Returns:
-        `by_source` (a row a source and class), `by_generator` and `by_style` (a row a style and class), largest
-        first. The latter two have intervals and a reliability table; a source has intervals of its shares alone.
+        A row for each source and class, generator, and style and class.
     """
     rows = rows.assign(flagged_rightly=(rows["verdict"] == GENERATED) == (rows["label"] == 1))
     of_class = [rows.loc[rows["label"] == label, _COLUMNS] for label in (0, 1)]
@@ -49,53 +50,64 @@ def measure_groups(rows: pd.DataFrame) -> dict[str, list[dict]]:
     }
 
 
-def worst_groups(groups: dict[str, list[dict]]) -> dict[str, dict | None]:
-    """The worst of `measure_groups`; `None` where no group has enough pictures.
-
-    Returns:
-        The real source that is flagged most, the generator and the style that are missed most, and the generator,
-        style or source whose probabilities mislead most.
-    """
-    sources, generators, styles = (
-        [row for row in groups[name] if row["pictures"] >= WORST_GROUP_PICTURES]
-        for name in ("by_source", "by_generator", "by_style")
-    )
-    source = max((row for row in sources if row["class"] == REAL), key=lambda row: row[GENERATED], default=None)
-    generator = min(generators, key=lambda row: row["found"], default=None)
-    style = max(styles, key=lambda row: row[OPPOSITE[row["class"]]], default=None)
+def worst_groups(groups: Groups) -> Worst:
+    """The worst of `measure_groups`; `None` where no group has enough pictures."""
+    sources = [row for row in groups["by_source"] if row["pictures"] >= WORST_GROUP_PICTURES and row["class"] == REAL]
+    generators = [row for row in groups["by_generator"] if row["pictures"] >= WORST_GROUP_PICTURES]
+    styles = [row for row in groups["by_style"] if row["pictures"] >= WORST_GROUP_PICTURES]
+    source = max(sources, key=lambda row: row["called_generated"], default=None)
+    generator = min(generators, key=lambda row: row["called_generated"], default=None)
+    style = max(styles, key=_wrong, default=None)
     return {
         "real_source": source
         and {
             "source": source["source"],
             "pictures": source["pictures"],
-            "called_generated": source[GENERATED],
+            "called_generated": source["called_generated"],
             "interval": source["wrong_interval"],
         },
         "generator": generator
         and {
-            **{name: generator[name] for name in ("generator", "pictures", "found", "called_real")},
-            "interval": generator["found_interval"],
+            "generator": generator["generator"],
+            "pictures": generator["pictures"],
+            "called_generated": generator["called_generated"],
+            "called_real": generator["called_real"],
+            "interval": generator["called_generated_interval"],
         },
         "style": style
         and {
-            **{name: style[name] for name in ("style", "class", "pictures")},
-            "wrong": style[OPPOSITE[style["class"]]],
+            "style": style["style"],
+            "class": style["class"],
+            "pictures": style["pictures"],
+            "wrong": _wrong(style),
             "interval": style["wrong_interval"],
         },
         "calibration": _worst_calibrated(groups),
     }
 
 
-def _worst_calibrated(groups: dict[str, list[dict]]) -> dict | None:
-    error = "balanced_expected_calibration_error"
-    found = [
-        {"kind": kind, "name": row[kind], "class": row.get("class", GENERATED), "pictures": row["pictures"]}
-        | {error: row[error]}
-        for kind in ("generator", "style", "source")
-        for row in groups[f"by_{kind}"]
-        if row["pictures"] >= CALIBRATION_PICTURES and row[error] is not None
+def _wrong(row: StyleGroup) -> float:
+    return row["called_generated"] if row["class"] == REAL else row["called_real"]
+
+
+def _worst_calibrated(groups: Groups) -> WorstCalibrated | None:
+    rows: list[tuple[str, str, Any]] = [
+        *(("generator", row["generator"], row) for row in groups["by_generator"]),
+        *(("style", row["style"], row) for row in groups["by_style"]),
+        *(("source", row["source"], row) for row in groups["by_source"]),
     ]
-    return max(found, key=lambda row: row[error], default=None)
+    error = "balanced_expected_calibration_error"
+    known = [group for group in rows if group[2]["pictures"] >= CALIBRATION_PICTURES and group[2][error] is not None]
+    if not known:
+        return None
+    kind, name, row = max(known, key=lambda group: group[2][error])
+    return {
+        "kind": kind,
+        "name": name,
+        "class": row["class"],
+        "pictures": row["pictures"],
+        "balanced_expected_calibration_error": row[error],
+    }
 
 
 def _groups(
@@ -115,16 +127,16 @@ def _undefined(group: pd.DataFrame, others: pd.DataFrame) -> str | None:
     return f"fewer than {WORST_GROUP_PICTURES} pictures" if len(group) < WORST_GROUP_PICTURES else None
 
 
-def _source_row(source: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
+def _source_row(source: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> SourceGroup:
     name, verdicts = CLASSES[label], group["verdict"].to_numpy()
     counts = {verdict: int((verdicts == verdict).sum()) for verdict in VERDICTS}
     answered, wrong = len(group) - counts[UNCERTAIN], counts[OPPOSITE[name]]
-    return {
+    row = {
         "source": source,
         "class": name,
         "pictures": len(group),
         **_against_others(label, group, others),
-        **{verdict: count / len(group) for verdict, count in counts.items()},
+        **{SHARE_OF[verdict]: count / len(group) for verdict, count in counts.items()},
         "wrong_interval": wilson_interval(wrong, len(group)),
         "mean_probability": float(group["probability"].mean()),
         "brier_score": float(((group["probability"] - label) ** 2).mean()),
@@ -134,17 +146,16 @@ def _source_row(source: str, label: int, group: pd.DataFrame, others: pd.DataFra
         "wrong_of_answered_interval": wilson_interval(wrong, answered) if answered else None,
         "undefined": _undefined(group, others),
     }
+    return cast(SourceGroup, row)
 
 
 def _against_others(label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict[str, float | None]:
     """What needs the other class, without intervals."""
-    names = (*_RANKED, "balanced_accuracy_of_flagging", "balanced_expected_calibration_error")
+    names = (*_RANKED, "balanced_accuracy", "balanced_expected_calibration_error")
     figures: dict[str, float | None] = dict.fromkeys(names)
     if others.empty:
         return figures
-    figures["balanced_accuracy_of_flagging"] = float(
-        (group["flagged_rightly"].mean() + others["flagged_rightly"].mean()) / 2
-    )
+    figures["balanced_accuracy"] = float((group["flagged_rightly"].mean() + others["flagged_rightly"].mean()) / 2)
     labels = np.repeat([1 - label, label], [len(others), len(group)])
     scores = np.concatenate([others["score"], group["score"]])
     if len(group) < WORST_GROUP_PICTURES:
@@ -156,54 +167,62 @@ def _against_others(label: int, group: pd.DataFrame, others: pd.DataFrame) -> di
 
 def _calibration_error(label: int, group: pd.DataFrame, others: pd.DataFrame) -> float:
     """`expected_calibration_error` of both with half of the weight each, in a fraction of its time."""
-    said, generated = np.zeros(10), np.zeros(10)
+    mean_probability, generated = np.zeros(10), np.zeros(10)
     for part, is_generated in ((group, label), (others, 1 - label)):
         probability = part["probability"].to_numpy()
         tenth = np.minimum((probability * 10).astype(int), 9)
-        said += np.bincount(tenth, probability, minlength=10) / len(part) / 2
+        mean_probability += np.bincount(tenth, probability, minlength=10) / len(part) / 2
         generated += is_generated * np.bincount(tenth, minlength=10) / len(part) / 2
-    return float(np.abs(said - generated).sum())
+    return float(np.abs(mean_probability - generated).sum())
 
 
-def _generator_row(generator: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
-    (found, found_interval), (called_real, called_real_interval) = (
-        share_with_interval(group, group["verdict"] == name) for name in (GENERATED, REAL)
+def _generator_row(generator: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> GeneratorGroup:
+    _, found_interval = share_with_interval(group, group["verdict"] == GENERATED)
+    row = {
+        "generator": generator,
+        **_large_group(label, group, others),
+        "called_generated_interval": found_interval,
+    }
+    return cast(GeneratorGroup, row)
+
+
+def _style_row(style: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> StyleGroup:
+    return cast(StyleGroup, {"style": style, **_large_group(label, group, others)})
+
+
+def _large_group(label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict[str, Any]:
+    """Fields of `LargeGroup`."""
+    name = CLASSES[label]
+    answered = group["verdict"] != UNCERTAIN
+    wrong = group["verdict"] == OPPOSITE[name]
+    share_answered, answered_interval = share_with_interval(group, answered)
+    share_wrong, wrong_interval = (
+        share_with_interval(group[answered], wrong[answered]) if answered.any() else (None, None)
     )
     return {
-        "generator": generator,
-        "pictures": len(group),
-        "sources": int(group["source"].nunique()),
-        **_against_others_with_intervals(group, others),
-        "found": found,
-        "found_interval": found_interval,
-        "called_real": called_real,
-        "called_real_interval": called_real_interval,
-        **_own_figures(label, group, others),
-    }
-
-
-def _style_row(style: str, label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
-    name = CLASSES[label]
-    return {
-        "style": style,
         "class": name,
         "pictures": len(group),
         "sources": int(group["source"].nunique()),
         **_against_others_with_intervals(group, others),
-        **{verdict: float((group["verdict"] == verdict).mean()) for verdict in VERDICTS},
-        "wrong_interval": share_with_interval(group, group["verdict"] == OPPOSITE[name])[1],
-        **_own_figures(label, group, others),
+        **{SHARE_OF[verdict]: float((group["verdict"] == verdict).mean()) for verdict in VERDICTS},
+        "wrong_interval": share_with_interval(group, wrong)[1],
+        "brier_score": mean_with_interval(group, (group["probability"] - label) ** 2),
+        "answered": share_answered,
+        "answered_interval": answered_interval,
+        "wrong_of_answered": share_wrong,
+        "wrong_of_answered_interval": wrong_interval,
+        "undefined": _undefined(group, others),
     }
 
 
-def _against_others_with_intervals(group: pd.DataFrame, others: pd.DataFrame) -> dict:
+def _against_others_with_intervals(group: pd.DataFrame, others: pd.DataFrame) -> dict[str, Any]:
     """What needs the other class; the calibration error alone has no interval, see `evaluate_scores`."""
-    names = (*_RANKED, "balanced_accuracy_of_flagging", "balanced_expected_calibration_error", "balanced_reliability")
-    figures: dict[str, dict | list | float | None] = dict.fromkeys(names)
+    names = (*_RANKED, "balanced_accuracy", "balanced_expected_calibration_error", "balanced_reliability")
+    figures: dict[str, Any] = dict.fromkeys(names)
     if others.empty:
         return figures
     both = pd.concat([others, group])
-    figures["balanced_accuracy_of_flagging"] = with_interval(both, _mean_of_classes, column="flagged_rightly")
+    figures["balanced_accuracy"] = with_interval(both, _mean_of_classes, column="flagged_rightly")
     if len(group) < WORST_GROUP_PICTURES:
         return figures | {"auc": with_interval(both, roc_auc)}
     ranked = with_intervals(RANKING, ranking, both, both["score"].to_numpy())
@@ -216,21 +235,6 @@ def _against_others_with_intervals(group: pd.DataFrame, others: pd.DataFrame) ->
     }
 
 
-def _own_figures(label: int, group: pd.DataFrame, others: pd.DataFrame) -> dict:
-    answered = group["verdict"] != UNCERTAIN
-    wrong = group.loc[answered, "verdict"] == OPPOSITE[CLASSES[label]]
-    share_answered, answered_interval = share_with_interval(group, answered)
-    share_wrong, wrong_interval = share_with_interval(group[answered], wrong) if answered.any() else (None, None)
-    return {
-        "brier_score": mean_with_interval(group, (group["probability"] - label) ** 2),
-        "answered": share_answered,
-        "answered_interval": answered_interval,
-        "wrong_of_answered": share_wrong,
-        "wrong_of_answered_interval": wrong_interval,
-        "undefined": _undefined(group, others),
-    }
-
-
 def _mean_of_classes(labels: NDArray, values: NDArray, weights: NDArray) -> float:
     """Mean of the classes' weighted means (N,): balanced accuracy, of values that say what is right."""
     of_class = [labels == label for label in (0, 1)]
@@ -239,4 +243,4 @@ def _mean_of_classes(labels: NDArray, values: NDArray, weights: NDArray) -> floa
     return float(np.mean([np.average(values[rows], weights=weights[rows]) for rows in of_class]))
 
 
-__all__ = ["CALIBRATION_PICTURES", "WORST_GROUP_PICTURES", "measure_groups", "worst_groups"]
+__all__ = ["CALIBRATION_PICTURES", "SHARE_OF", "WORST_GROUP_PICTURES", "measure_groups", "worst_groups"]

@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from .schema import ReliabilityBin
+
 # What `ranking` gives, in its order.
 RANKING = (
     "auc",
@@ -11,7 +13,7 @@ RANKING = (
     "balanced_average_precision",
     "tpr_at_1_percent_fpr",
     "tpr_at_5_percent_fpr",
-    "oracle_equal_error_rate",
+    "equal_error_rate",
 )
 
 
@@ -30,16 +32,10 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike |
     return _mean_precision(*_cumulated(labels, scores, weights))
 
 
-def equal_error_rate(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Where the share of real pictures flagged equals that of generated ones missed; NaN without both classes.
-
-    Found by choosing the threshold on these very labels: an oracle's figure, for comparison with other work only.
-    """
-    return _equal_error(*_roc(labels, scores, weights))
-
-
 def ranking(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
     """All figures of `RANKING` (6,) from one ROC curve, which is what takes the time; NaN without both classes.
+
+    The true positive rates and the equal error rate choose their threshold in-sample: for comparison with other work.
 
     The balanced average precision gives each class half of the weight: it compares groups of any size with all
     pictures of the other class, where the plain one would compare their sizes.
@@ -64,16 +60,12 @@ def brier_score(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike 
     return float(np.average((np.asarray(probabilities) - np.asarray(labels)) ** 2, weights=weights))
 
 
-def reliability(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> list[dict]:
-    """What a reliability diagram shows: for each tenth of [0, 1] that is not empty, said and true share.
-
-    Returns:
-        Dictionaries of `pictures`, `weight` (share of all), `mean_probability` and `share_generated`.
-    """
+def reliability(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> list[ReliabilityBin]:
+    """What a reliability diagram shows: the mean probability and the true share of each tenth of [0, 1] not empty."""
     labels, probabilities = np.asarray(labels), np.asarray(probabilities)
     weights = np.ones(len(labels)) if weights is None else np.asarray(weights, dtype=np.float64)
     tenths = np.minimum((probabilities * 10).astype(int), 9)
-    table = []
+    table: list[ReliabilityBin] = []
     for tenth in np.unique(tenths[weights > 0]):
         rows = (tenths == tenth) & (weights > 0)
         table.append(
@@ -88,7 +80,7 @@ def reliability(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike 
 
 
 def expected_calibration_error(labels: ArrayLike, probabilities: ArrayLike, weights: ArrayLike | None = None) -> float:
-    """Mean distance between said and true share over the tenths of `reliability`, by weight."""
+    """Mean distance between mean probability and true share over the tenths of `reliability`, by weight."""
     table = reliability(labels, probabilities, weights)
     return float(sum(row["weight"] * abs(row["mean_probability"] - row["share_generated"]) for row in table))
 
@@ -168,7 +160,6 @@ __all__ = [
     "RANKING",
     "average_precision",
     "brier_score",
-    "equal_error_rate",
     "expected_calibration_error",
     "number_sources",
     "ranking",

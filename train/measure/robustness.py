@@ -8,11 +8,12 @@ from modeling.verdicts import CLASSES, GENERATED
 from ..features.embedder import STANDARD_VIEW
 from .bootstrap import auc_difference, mean_with_interval, with_interval
 from .metrics import roc_auc
+from .schema import Delivery, Figure, Robustness
 
 REAL_PICTURES = "real pictures"
 
 
-def measure_robustness(rows: pd.DataFrame) -> dict | None:
+def measure_robustness(rows: pd.DataFrame) -> Robustness | None:
     """Figures of every standard delivery, beside those of the same pictures as they are.
 
     The pictures are those that were embedded under each of them.
@@ -21,10 +22,10 @@ def measure_robustness(rows: pd.DataFrame) -> dict | None:
         rows: one row a view: record_id, label, source, generator, view, delivery, score, probability, verdict.
 
     Returns:
-        A JSON-ready dictionary: counts, a list of deliveries ("clean" first), the share called generated of real
-        pictures and of each generator's by delivery, how many pictures each has, and the delivery with the largest
-        fall of AUC. `None` where no picture was embedded under standard deliveries. Intervals are 95 %, by a
-        bootstrap over sources; those of differences are paired.
+        The deliveries ("clean" first), the share called generated of real pictures and of each generator's by
+        delivery, how many pictures each has, and the delivery with the largest fall of AUC. Intervals are 95 %, by a
+        bootstrap over sources; those of differences are paired. `None` where no picture was embedded under standard
+        deliveries.
     """
     probed = rows[rows["view"] == STANDARD_VIEW]
     if probed.empty:
@@ -49,7 +50,7 @@ def measure_robustness(rows: pd.DataFrame) -> dict | None:
     }
 
 
-def _measure_delivery(name: str, table: pd.DataFrame, clean: pd.DataFrame) -> dict:
+def _measure_delivery(name: str, table: pd.DataFrame, clean: pd.DataFrame) -> Delivery:
     """One delivery's figures; both tables hold the same records in the same order."""
     flagged, flagged_clean = table["verdict"] == GENERATED, clean["verdict"] == GENERATED
     change = table["probability"] - clean["probability"]
@@ -59,8 +60,8 @@ def _measure_delivery(name: str, table: pd.DataFrame, clean: pd.DataFrame) -> di
         "delivery": name,
         "auc": with_interval(table, roc_auc),
         "auc_minus_clean": None if name == "clean" else _auc_change(table, clean),
-        "real_called_generated": mean_with_interval(table[real], flagged[real]),
-        "generated_found": mean_with_interval(table[generated], flagged[generated]),
+        "false_positive_rate": mean_with_interval(table[real], flagged[real]),
+        "true_positive_rate": mean_with_interval(table[generated], flagged[generated]),
         "verdict_changed": mean_with_interval(table, table["verdict"] != clean["verdict"]),
         "real_turned_generated": mean_with_interval(table[real], (flagged & ~flagged_clean)[real]),
         "mean_probability_change": {kind: float(part.mean()) if len(part) else None for kind, part in changes},
@@ -68,7 +69,7 @@ def _measure_delivery(name: str, table: pd.DataFrame, clean: pd.DataFrame) -> di
     }
 
 
-def _auc_change(table: pd.DataFrame, clean: pd.DataFrame) -> dict | None:
+def _auc_change(table: pd.DataFrame, clean: pd.DataFrame) -> Figure | None:
     """AUC delivered minus AUC clean; a resample of sources is the same for both."""
     both = np.stack([table["score"].to_numpy(), clean["score"].to_numpy()], axis=1)
     return with_interval(table, auc_difference, scores=both)

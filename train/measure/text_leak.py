@@ -12,6 +12,7 @@ from ..embedding_dataset import score_embeddings
 from ..features.bank import FeatureBank
 from .bootstrap import with_interval
 from .metrics import roc_auc
+from .schema import TextLeak
 
 PARTS = ("image only", "text only", "same text")
 
@@ -42,7 +43,7 @@ def has_text(bank: FeatureBank, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return (bank.text_embeds[torch.from_numpy(mask)] != 0).any(dim=1).numpy()
 
 
-def measure_text(pictures: pd.DataFrame, written: NDArray[np.bool_], scores: dict[str, NDArray]) -> dict | None:
+def measure_text(pictures: pd.DataFrame, written: NDArray[np.bool_], scores: dict[str, NDArray]) -> TextLeak | None:
     """AUC by what the detector is shown, and how many pictures of each class have a text.
 
     Args:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from ..report.card import CARD_FILE, card_templates, hub_name, model_card, read_notes
+from modeling.embedded import CARD_FILE
+
+from ..report.card import DEFAULT_TITLE, TAGS, card_templates, hub_name, model_card, read_notes
+from ..report.evaluation_file import EVALUATION_FILE, read_evaluation
 
 BEGIN, END = "<!-- use: written by python -m train publish -->", "<!-- end of use -->"
-TAGS = ["ai-generated-image-detection", "clip", "robust_clip"]
 # What Trainer's own card says of itself (transformers 5.23, modelcard.py).
 _STUB = "This model card has been generated automatically according to the information the Trainer had access to"
 
@@ -63,16 +65,16 @@ def local_card(folder: Path) -> str:
     if path.is_file() and _STUB not in (text := path.read_text(encoding="utf-8")):
         return text
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if (folder / "evaluation.json").is_file():
-        evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-        if "verdicts_by_other_sources" in evaluation:  # as `fit` writes it
+    if (folder / EVALUATION_FILE).is_file():
+        evaluation = read_evaluation(folder)
+        if evaluation["fit"] is not None:
             return model_card(evaluation, config, read_notes(folder))
     notes = read_notes(folder) or {}
     body = (
         card_templates()
         .get_template("plain_card.md")
         .render(
-            title=notes.get("title", "Detector of AI-generated images"),
+            title=notes.get("title", DEFAULT_TITLE),
             calibrated=(config["calibration_scale"], config["calibration_bias"]) != (1, 0),
             point=config.get("operating_point"),
         )

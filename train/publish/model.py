@@ -19,9 +19,10 @@ from safetensors import SafetensorError, safe_open
 from modeling import RobustClipForImageClassification
 from modeling.backends import GRAPH_FILE, graph_fingerprint, make_graph, read_fingerprint
 from modeling.checkpoints import COMPANIONS, load_processor, resolve_checkpoint
+from modeling.embedded import CARD_FILE
 from modeling.hub import LOGIN, HubError, hub_errors
 
-from ..report.card import CARD_FILE, NOTES_FILE
+from ..report.card import NOTES_FILE
 from .card import published_card, states_licence
 from .options import PublishArguments
 

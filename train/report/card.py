@@ -6,7 +6,6 @@ the failures look like) from card.yaml beside them; without it the card says onl
 
 import json
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -14,16 +13,20 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modeling import RobustClipConfig
+from modeling.embedded import CARD_FILE, MODEL_CARD, ROOT
 from modeling.files import write_text
-from modeling.verdicts import CLASSES
+from modeling.verdicts import GENERATED, REAL
 
-from ..measure.bias_audit import audit_finding
-from .markdown import cell, number, percent, share, table
+from ..measure.schema import Evaluation, Figure, FitFacts
+from .audit import audit_finding
+from .evaluation_file import read_evaluation
+from .markdown import cell, number, percent, share, share_and_interval, table
 from .options import CardArguments
+from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
 
 BEGIN, END = "<!-- figures: python -m train card -->", "<!-- end of figures -->"
 DEFAULT = "checkpoints/default"
-CARD_FILE, NOTES_FILE = "README.md", "card.yaml"
+NOTES_FILE = "card.yaml"
 # What card.yaml may say; the template has words of its own for each that is missing.
 NOTES: tuple[str, ...] = (
     "title",
@@ -46,6 +49,8 @@ _TOWER_NAMES = {
     "dinov2_with_registers": "DINOv2",
     "dinov3_vit": "DINOv3",
 }
+DEFAULT_TITLE = "Detector of AI-generated images"
+TAGS = ["ai-generated-image-detection", "clip", "robust_clip"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -61,12 +66,10 @@ def update_documents(arguments: CardArguments) -> list[Path]:
     """
     folder = Path(arguments.checkpoint)
     is_default = arguments.checkpoint == DEFAULT
-    card = arguments.card or ("model_card.md" if is_default else None)
-    documents = arguments.documents or (["README.md"] if is_default else [])
-    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-    text = _folder_card(folder, read_notes(folder))
-    texts = {Path(name): text for name in (folder / CARD_FILE, card) if name is not None}
-    texts |= {Path(name): _replaced(Path(name), figures_table(evaluation)) for name in documents}
+    card = Path(arguments.card) if arguments.card else (MODEL_CARD if is_default else folder / CARD_FILE)
+    documents = [Path(name) for name in arguments.documents] or ([ROOT / "README.md"] if is_default else [])
+    texts = {card: _folder_card(folder, read_notes(folder))}
+    texts |= {path: _replaced(path, figures_table(read_evaluation(folder))) for path in documents}
     for path, content in texts.items():
         write_text(path, content)
     return list(texts)
@@ -89,17 +92,15 @@ def read_notes(folder: Path) -> dict | None:
 
 
 def _folder_card(folder: Path, notes: dict | None) -> str:
-    evaluation, config = (
-        json.loads((folder / name).read_text(encoding="utf-8")) for name in ("evaluation.json", "config.json")
-    )
-    return model_card(evaluation, config, notes)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return model_card(read_evaluation(folder), config, notes)
 
 
-def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | None) -> str:
+def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: dict | None) -> str:
     """The whole card: Hugging Face metadata with a model index, then the text.
 
     Args:
-        evaluation: as `fit` wrote it. Parts that an older one lacks are named as not measured.
+        evaluation: as `fit` wrote it.
         config: of the checkpoint.
         notes: what card.yaml says, see `NOTES`; `None` for nothing.
 
@@ -107,11 +108,10 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
         ValueError: the evaluation is not one that `fit` wrote, or has other thresholds than the configuration; or a
             note that is not among `NOTES`.
     """
-    _check_is_from_fit(evaluation)
+    fit = _fit_facts(evaluation)
     config = config if isinstance(config, dict) else config.to_dict()
-    for name in CLASSES:
-        measured, shipped = evaluation["thresholds"][name], config[f"{name}_threshold"]
-        if abs(measured - shipped) > 1e-5:
+    for name, measured in evaluation["thresholds"].items():
+        if abs(measured - (shipped := config[f"{name}_threshold"])) > 1e-5:
             raise ValueError(
                 f"The evaluation must be of this checkpoint: it has the threshold {measured:.6f} for {name!r}, the "
                 f"configuration {shipped:.6f}."
@@ -129,26 +129,30 @@ def model_card(evaluation: dict, config: RobustClipConfig | dict, notes: dict | 
             backbone=hub_name(config),
             tower=_TOWER_NAMES[config["vision_config"]["model_type"]],
             figures=figures_table(evaluation),
+            verdicts=table(VERDICT_HEADER, verdict_rows(fit["verdicts"])),
+            baselines=_baselines_table(fit),
+            worst=worst_sentences(evaluation["worst"]),
+            finding=audit_finding(evaluation["bias_audit"]),
             evaluation=evaluation,
-            made_by=evaluation.get("made_by", {}),
-            settings=evaluation.get("made_by", {}).get("arguments", {}),
+            fit=fit,
+            settings=fit["arguments"],
+            made_by=evaluation["made_by"],
         )
     )
 
 
-def _metadata(evaluation: dict, config: dict, notes: dict) -> ModelCardData:
+def _metadata(evaluation: Evaluation, config: dict, notes: dict) -> ModelCardData:
     """What the Hub reads: licence, base model, tags, and the main figures as a model index."""
-    verdicts = evaluation["verdicts_by_other_sources"]
-    metrics: list[tuple[str, str, dict | None]] = [
+    metrics: list[tuple[str, str, Figure | None]] = [
         ("roc_auc", "ROC AUC", evaluation["auc"]),
-        ("roc_auc", "ROC AUC, sources weighted equally", evaluation["auc_sources_weighted_equally"]),
+        ("roc_auc", "ROC AUC, source-weighted", evaluation["source_weighted"]["auc"]),
         ("average_precision", "Average precision", evaluation["average_precision"]),
-        ("false_positive_rate", "Real pictures called generated", verdicts["real"]["generated"]),
-        ("recall", "Generated pictures called generated", verdicts["generated"]["generated"]),
+        ("false_positive_rate", "FPR at the operating point", _called_generated(evaluation, REAL)),
+        ("recall", "TPR at the operating point", _called_generated(evaluation, GENERATED)),
         (
             "expected_calibration_error",
-            "Expected calibration error, sources weighted equally",
-            evaluation["weighted_expected_calibration_error"],
+            "Expected calibration error, source-weighted",
+            evaluation["source_weighted"]["expected_calibration_error"],
         ),
     ]
     dataset = notes.get("dataset", {"name": "Pictures of held-out sources", "type": "custom"})
@@ -171,8 +175,8 @@ def _metadata(evaluation: dict, config: dict, notes: dict) -> ModelCardData:
         library_name="transformers",
         pipeline_tag="image-classification",
         base_model=notes.get("base_model") or hub_name(config),
-        tags=["ai-generated-image-detection", "clip", "robust_clip"],
-        model_name=notes.get("title", "Detector of AI-generated images"),
+        tags=TAGS,
+        model_name=notes.get("title", DEFAULT_TITLE),
         eval_results=results,
     )
 
@@ -188,7 +192,7 @@ def card_templates() -> Environment:
         autoescape=False,  # Markdown, not HTML: names go through `cell`
     )
     environment.filters |= {"number": number, "percent": percent, "share": share, "cell": cell, "yaml": _yaml}
-    environment.filters["finding"] = audit_finding
+    environment.globals["share_and_interval"] = share_and_interval
     return environment
 
 
@@ -198,9 +202,16 @@ def hub_name(config: dict) -> str | None:
     return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
 
 
-def _check_is_from_fit(evaluation: dict) -> None:
-    if "verdicts_by_other_sources" not in evaluation:
-        raise ValueError("The evaluation must be one that `fit` wrote: it has no held-out figures.")
+def _fit_facts(evaluation: Evaluation) -> FitFacts:
+    if (fit := evaluation["fit"]) is None:
+        raise ValueError("The evaluation must be one that `fit` wrote: it has no figures held out by source.")
+    return fit
+
+
+def _called_generated(evaluation: Evaluation, name: str) -> Figure | None:
+    """Share of a class called generated, by thresholds of the other folds."""
+    shares = _fit_facts(evaluation)["verdicts"][name]
+    return None if shares is None else shares[GENERATED]
 
 
 def _replaced(path: Path, figures: str) -> str:
@@ -211,51 +222,39 @@ def _replaced(path: Path, figures: str) -> str:
     return f"{before}{BEGIN}\n{figures}{END}{after}"
 
 
-def figures_table(evaluation: dict) -> str:
+def figures_table(evaluation: Evaluation) -> str:
     """Markdown: the protocol, the counts, and the main figures with their 95 % intervals."""
-    _check_is_from_fit(evaluation)
-    shares, baselines = evaluation["verdicts_by_other_sources"], evaluation["baselines"]
-    plain = baselines["logistic regression"]
-    weighted = baselines["logistic regression, sources weighted equally"]
-    auc, equal = "auc", "auc_sources_weighted_equally"
-    real, generated = shares["real"], shares["generated"]
-    rows: list[tuple[str, Sequence[str]]] = [
-        ("ROC AUC", [number(evaluation[auc])]),
-        ("ROC AUC, sources weighted equally", [number(evaluation[equal])]),
-        (
-            "ROC AUC of a logistic regression on the same embeddings; head minus it",
-            [f"{plain[auc]:.3f}", number(plain[f"{auc}_head_minus_baseline"])],
-        ),
-        (
-            "the same, sources weighted equally in its fit and in the figure; head minus it",
-            [f"{weighted[equal]:.3f}", number(weighted[f"{equal}_head_minus_baseline"])],
-        ),
-        (
-            "generated pictures found at 1 %; at 5 % false alarms, by thresholds chosen afterwards",
-            [percent(evaluation[f"tpr_at_{fpr}_percent_fpr"]) for fpr in (1, 5)],
-        ),
-        ("real pictures called generated", [percent(real["generated"])]),
-        ("real pictures called real; left uncertain", [percent(real["real"]), percent(real["uncertain"])]),
-        ("generated pictures called generated", [percent(generated["generated"])]),
-        (
-            "generated pictures called real; left uncertain",
-            [percent(generated["real"]), percent(generated["uncertain"])],
-        ),
+    fit, pictures, sources = _fit_facts(evaluation), evaluation["pictures"], evaluation["sources"]
+    baseline = next(iter(fit["baselines"].values()))
+    rows = [
+        ("ROC AUC", number(evaluation["auc"])),
+        ("ROC AUC, source-weighted", number(evaluation["source_weighted"]["auc"])),
+        ("ROC AUC minus that of a logistic regression on the same embeddings", number(baseline["auc_difference"])),
+        ("TPR at 1 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_1_percent_fpr"])),
+        ("FPR at the operating point", percent(_called_generated(evaluation, REAL))),
+        ("TPR at the operating point", percent(_called_generated(evaluation, GENERATED))),
     ]
-    shipped = percent(evaluation["verdicts"]["real"]["generated"])
-    rows.append(("real pictures called generated at the shipped thresholds, which were set on them", [shipped]))
-    calibration = number(evaluation["weighted_expected_calibration_error"])
-    rows.append(("expected calibration error, sources weighted equally", [calibration]))
-    if evaluation.get("random_deliveries"):
-        rows.append(("ROC AUC on randomly delivered views", [number(evaluation["random_deliveries"][auc])]))
-    pictures, sources = evaluation["pictures"], evaluation["sources"]
-    told = (
-        f"Protocol: {evaluation['protocol']}; verdicts by thresholds that the other sources gave. "
-        f"{pictures['real']:,} real pictures of {sources['real']} sources, {pictures['generated']:,} generated ones "
-        f"of {sources['generated']}."
+    return (
+        f"{pictures[REAL]:,} real pictures of {sources[REAL]} sources and {pictures[GENERATED]:,} generated ones of "
+        f"{sources[GENERATED]}, {fit['protocol']}; the operating point, too, comes from the other sources. FPR: real "
+        f"pictures called generated. TPR: generated pictures called generated.\n\n"
+        f"{table(('figure', 'value and 95 % interval'), rows)}\n"
     )
-    figures = table(("figure", "value and 95 % interval"), [(name, "; ".join(values)) for name, values in rows])
-    return f"{told}\n\n{figures}\n"
+
+
+def _baselines_table(fit: FitFacts) -> str:
+    """The head beside logistic regressions on the same embeddings."""
+    rows = [
+        (
+            name,
+            f"{baseline['auc']:.3f}",
+            number(baseline["auc_difference"]),
+            f"{baseline['auc_source_weighted']:.3f}",
+            number(baseline["auc_source_weighted_difference"]),
+        )
+        for name, baseline in fit["baselines"].items()
+    ]
+    return table(("baseline", "ROC AUC", "head minus it", "source-weighted", "head minus it"), rows)
 
 
 def _yaml(settings: dict) -> str:
@@ -268,8 +267,10 @@ __all__ = [
     "BEGIN",
     "END",
     "NOTES",
-    "figures_table",
+    "DEFAULT_TITLE",
+    "TAGS",
     "card_templates",
+    "figures_table",
     "hub_name",
     "model_card",
     "read_notes",

@@ -3,22 +3,30 @@
 import re
 from collections.abc import Iterable, Sequence
 
+from ..measure.schema import Figure
+
 UNDEFINED = "not defined here"
+_FIGURE = r"[-+.,\d %]*(\[[-.,\d ]+\])?"
 
 
-def number(figure: dict | None) -> str:
-    """{"value", "interval"} with three digits, or why there is none."""
+def number(figure: Figure | None) -> str:
+    """A figure with three digits and its interval, or why there is none."""
     return UNDEFINED if figure is None else f"{figure['value']:.3f} {interval(figure['interval'])}"
 
 
-def percent(figure: dict | None) -> str:
-    """{"value", "interval"} of a share, in percent with one digit, or why there is none."""
+def percent(figure: Figure | None) -> str:
+    """A share in percent with one digit and its interval, or why there is none."""
     return UNDEFINED if figure is None else f"{share(figure['value'])} {interval(figure['interval'], percent=True)}"
 
 
 def share(value: float | None) -> str:
     """A share in percent with one digit."""
     return UNDEFINED if value is None else f"{100 * value:.1f} %"
+
+
+def share_and_interval(value: float | None, ends: Sequence[float] | None) -> str:
+    """A share in percent with its interval, or why there is none."""
+    return UNDEFINED if value is None else f"{share(value)} {interval(ends, percent=True)}"
 
 
 def interval(ends: Sequence[float] | None, *, percent: bool = False) -> str:
@@ -40,13 +48,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-_FIGURE = r"[-+.,\d %]*(\[[-.,\d ]+\])?"
-
-
 def _plain(value: object) -> str:
     """Intervals, also several after semicolons, keep their brackets: nothing follows them that would make a link."""
     text = str(value)
     return text if re.fullmatch(f"{_FIGURE}(; {_FIGURE})*", text) else cell(text)
 
 
-__all__ = ["UNDEFINED", "cell", "interval", "number", "percent", "share", "table"]
+__all__ = ["UNDEFINED", "cell", "interval", "number", "percent", "share", "share_and_interval", "table"]

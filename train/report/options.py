@@ -18,11 +18,14 @@ class CardArguments:
         default="checkpoints/default",
         metadata={
             "help": "Folder with config.json, the evaluation.json that `fit` wrote and, if you like, card.yaml with "
-            "what only a person can say. Its card is written to its README.md."
+            "what only a person can say."
         },
     )
     card: str | None = field(
-        default=None, metadata={"help": "Write the card here too. For checkpoints/default: model_card.md by default."}
+        default=None,
+        metadata={
+            "help": "File for the card: README.md in the folder by default, model_card.md for the embedded default."
+        },
     )
     documents: list[str] = field(
         default_factory=list,

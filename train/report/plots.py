@@ -7,14 +7,17 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from modeling.verdicts import GENERATED, REAL
+from modeling.verdicts import CLASSES, GENERATED, REAL
+
+from ..measure.schema import Evaluation, Robustness
+from ..measure.schema import Figure as Measured
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"
 MOST_GROUPS = 40
-_CLASSES = ((REAL, BLUE, "o"), (GENERATED, ORANGE, "s"))
+_STYLES = {REAL: (BLUE, "o"), GENERATED: (ORANGE, "s")}
 
 
-def write_plots(evaluation: dict, pictures: pd.DataFrame, folder: Path) -> list[str]:
+def write_plots(evaluation: Evaluation, pictures: pd.DataFrame, folder: Path) -> list[str]:
     """Write every plot into a folder and return the file names.
 
     Args:
@@ -28,14 +31,14 @@ def write_plots(evaluation: dict, pictures: pd.DataFrame, folder: Path) -> list[
         "reliability.png": _reliability(evaluation),
         "sources.png": _sources(evaluation),
     }
-    if evaluation.get("robustness"):
-        plots |= {"robustness.png": _robustness(evaluation), "heatmap.png": _heatmap(evaluation)}
+    if (robustness := evaluation["robustness"]) is not None:
+        plots |= {"robustness.png": _robustness(robustness), "heatmap.png": _heatmap(robustness)}
     for name, figure in plots.items():
         figure.savefig(folder / name, dpi=110, metadata={"Software": None})
     return list(plots)
 
 
-def _roc(evaluation: dict, pictures: pd.DataFrame) -> Figure:
+def _roc(evaluation: Evaluation, pictures: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
     real, generated = (np.sort(pictures.loc[pictures["label"] == label, "probability"]) for label in (0, 1))
@@ -57,10 +60,11 @@ def _share_from(ordered: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return 1 - np.searchsorted(ordered, thresholds, side="left") / len(ordered)
 
 
-def _scores(evaluation: dict, pictures: pd.DataFrame) -> Figure:
+def _scores(evaluation: Evaluation, pictures: pd.DataFrame) -> Figure:
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    for label, (name, colour, _) in enumerate(_CLASSES):
+    for label, name in enumerate(CLASSES):
+        colour, _ = _STYLES[name]
         values = pictures.loc[pictures["label"] == label, "probability"]
         if len(values):
             weights = [100 / len(values)] * len(values)
@@ -77,29 +81,33 @@ def _scores(evaluation: dict, pictures: pd.DataFrame) -> Figure:
     return figure
 
 
-def _reliability(evaluation: dict) -> Figure:
+def _reliability(evaluation: Evaluation) -> Figure:
     figure = Figure(figsize=(5.5, 5), layout="constrained")
     axes = figure.subplots()
-    table = evaluation["weighted_reliability"]
+    table = evaluation["source_weighted"]["reliability"]
     axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", label="perfect")
-    said, true = ([row[name] for row in table] for name in ("mean_probability", "share_generated"))
-    axes.plot(said, true, "o-", color=BLUE, label="measured")
-    axes.bar(said, [row["weight"] for row in table], width=0.04, color=ORANGE, alpha=0.4, label="share of the weight")
+    mean, true = ([row[name] for row in table] for name in ("mean_probability", "share_generated"))
+    axes.plot(mean, true, "o-", color=BLUE, label="measured")
+    axes.bar(mean, [row["weight"] for row in table], width=0.04, color=ORANGE, alpha=0.4, label="share of the weight")
     axes.set(xlabel="mean probability", ylabel="share generated", title="Reliability", xlim=(0, 1), ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
-def _sources(evaluation: dict) -> Figure:
+def _sources(evaluation: Evaluation) -> Figure:
     """Share called generated, of real sources and of generators, with intervals; the largest groups."""
     real = [
-        (f"{row['source']} ({row['pictures']})", row[GENERATED], row["wrong_interval"])
+        (f"{row['source']} ({row['pictures']})", row["called_generated"], row["wrong_interval"])
         for row in evaluation["by_source"]
         if row["class"] == REAL
     ]
     generators = [
-        (f"{row['generator'] or 'not named'} ({row['pictures']})", row["found"], row["found_interval"])
+        (
+            f"{row['generator'] or 'not named'} ({row['pictures']})",
+            row["called_generated"],
+            row["called_generated_interval"],
+        )
         for row in evaluation["by_generator"]
     ]
     groups = [(GENERATED, generators[:MOST_GROUPS]), (REAL, real[:MOST_GROUPS])]
@@ -108,7 +116,7 @@ def _sources(evaluation: dict) -> Figure:
     axes = figure.subplots()
     names: list[str] = []
     for kind, rows in groups:
-        _, colour, marker = next(style for style in _CLASSES if style[0] == kind)
+        colour, marker = _STYLES[kind]
         for name, share, (low, high) in rows:
             bars = [[100 * max(0, share - low)], [100 * max(0, high - share)]]
             axes.errorbar(100 * share, len(names), xerr=bars, fmt=marker, color=colour, capsize=2)
@@ -127,15 +135,20 @@ def _sources(evaluation: dict) -> Figure:
     return figure
 
 
-def _robustness(evaluation: dict) -> Figure:
-    deliveries = evaluation["robustness"]["deliveries"]
+def _robustness(robustness: Robustness) -> Figure:
+    deliveries = robustness["deliveries"]
     names = [row["delivery"] for row in deliveries]
     figure = Figure(figsize=(10, 7), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     _points(upper, [row["auc"] for row in deliveries], 1, BLUE, "o", "ROC AUC")
     upper.set(ylabel="ROC AUC", title="The same pictures on their way, 95 % intervals over sources")
-    for (kind, colour, marker), key in zip(_CLASSES, ("real_called_generated", "generated_found"), strict=True):
-        _points(lower, [row[key] for row in deliveries], 100, colour, marker, f"{kind} pictures called generated")
+    rates = {
+        REAL: [row["false_positive_rate"] for row in deliveries],
+        GENERATED: [row["true_positive_rate"] for row in deliveries],
+    }
+    for kind, figures in rates.items():
+        colour, marker = _STYLES[kind]
+        _points(lower, figures, 100, colour, marker, f"{kind} pictures called generated")
     _points(lower, [row["verdict_changed"] for row in deliveries], 100, GREY, "^", "verdict changed")
     lower.set(ylabel="%", ylim=(-3, 122), yticks=range(0, 101, 20))
     lower.legend(loc="upper center", ncols=3, fontsize=8)
@@ -145,7 +158,7 @@ def _robustness(evaluation: dict) -> Figure:
     return figure
 
 
-def _points(axes: Axes, figures: list[dict | None], scale: float, colour: str, marker: str, label: str) -> None:
+def _points(axes: Axes, figures: list[Measured | None], scale: float, colour: str, marker: str, label: str) -> None:
     """A line of figures with their intervals; what is not defined is left out."""
     known = [(place, figure) for place, figure in enumerate(figures) if figure is not None]
     if not known:
@@ -157,9 +170,9 @@ def _points(axes: Axes, figures: list[dict | None], scale: float, colour: str, m
     axes.errorbar(places, values, yerr=bars, fmt=f"{marker}-", color=colour, capsize=3, label=label, linewidth=1)
 
 
-def _heatmap(evaluation: dict) -> Figure:
-    shares = evaluation["robustness"]["called_generated"]
-    names = [row["delivery"] for row in evaluation["robustness"]["deliveries"]]
+def _heatmap(robustness: Robustness) -> Figure:
+    shares = robustness["called_generated"]
+    names = [row["delivery"] for row in robustness["deliveries"]]
     values = np.array([[100 * by[name] for name in names] for by in shares.values()])
     figure = Figure(figsize=(3.5 + 0.48 * len(names), 2.2 + 0.36 * len(shares)), layout="constrained")
     axes = figure.subplots()
@@ -167,10 +180,10 @@ def _heatmap(evaluation: dict) -> Figure:
     for (row, column), value in np.ndenumerate(values):
         colour = "black" if value > 55 else "white"
         axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=8, color=colour)
-    pictures = evaluation["robustness"].get("pictures_by_group", {})
+    pictures = robustness["pictures_by_group"]
     labels = [name or "not named" for name in shares]
     short = [name if len(name) < 42 else f"{name[:39]}..." for name in labels]
-    counts = [f" ({pictures[group]})" if group in pictures else "" for group in shares]
+    counts = [f" ({pictures[group]})" for group in shares]
     named = [name + count for name, count in zip(short, counts, strict=True)]
     axes.set_yticks(range(len(shares)), named, fontsize=8, parse_math=False)
     axes.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8)
@@ -179,4 +192,4 @@ def _heatmap(evaluation: dict) -> Figure:
     return figure
 
 
-__all__ = ["write_plots"]
+__all__ = ["BLUE", "GREY", "ORANGE", "write_plots"]

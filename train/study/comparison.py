@@ -121,8 +121,8 @@ def _check_bank(bank: FeatureBank, plan: Plan) -> None:
     duplicates = find_duplicates(clean)
     if pairs := duplicates["pairs_of_two_sources"]:
         raise ValueError(
-            f"{pairs} near-duplicates lie in two sources, first {duplicates['examples'][0][:2]}: hold the sources out "
-            "together with `merge_sources`."
+            f"{pairs} near-duplicates lie in two sources, first {(duplicates['examples'] or [])[0][:2]}: hold the "
+            "sources out together with `merge_sources`."
         )
     for kind, sources in plan.kinds.items():
         if unknown := sorted(set(sources) - set(clean[clean["label"] == 0]["source"])):

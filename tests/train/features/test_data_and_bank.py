@@ -202,7 +202,7 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backb
         "known_data.safetensors",
         "README.md",
     }
-    assert "3 groups of sources held out in turn" in (tmp_path / "out" / "README.md").read_text()
+    assert "held out by source, in 3 folds" in (tmp_path / "out" / "README.md").read_text()
     model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
     assert model.config.image_layers == [2]
     scores = score_embeddings(model, bank.narrow(model.config).image_embeds)

@@ -1,7 +1,5 @@
 """The Gaussian of a bank beside the textbook's formula, and held-out distances beside a plain loop."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,10 +8,12 @@ from sklearn.covariance import LedoitWolf
 
 from modeling import RobustClipConfig
 from modeling.cautions.known_data import KNOWN_DATA_FILE, KnownData
+from modeling.embedded import DEFAULT_SOURCE
 from tests.tiny import VISION
 from train.data.records import DataArguments, load_records
 from train.features.bank import build_feature_bank
 from train.fit.known_data import KnownDataArguments, fit_gaussian, held_out_distances, known_data_of, write_known_data
+from train.report.evaluation_file import read_evaluation, write_evaluation
 
 
 def embeddings(count=60, size=5):
@@ -50,13 +50,18 @@ def bank(parquet, backbone, tmp_path):
     return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=2, shard_size=8)
 
 
+def fitted_on(backbone, sha256):
+    evaluation = read_evaluation(DEFAULT_SOURCE)
+    evaluation["made_by"] |= {"backbone": backbone, "backbone_sha256": sha256}
+    return evaluation
+
+
 @pytest.fixture
 def head(bank, tmp_path):
     """What `fit --head_output` leaves, as far as known data needs it."""
     folder = tmp_path / "head"
     RobustClipConfig(vision_config=dict(VISION), backbone_name="owner/clip").save_pretrained(folder)
-    made_by = {"backbone": "owner/clip", "backbone_sha256": bank.info["backbone_sha256"]}
-    (folder / "evaluation.json").write_text(json.dumps({"made_by": made_by}))
+    write_evaluation(folder, fitted_on("owner/clip", bank.info["backbone_sha256"]))
     (folder / "head.safetensors").write_bytes(b"as it was")
     return folder
 
@@ -82,9 +87,7 @@ def test_the_command_adds_the_file_and_leaves_the_head_alone(bank, head, tmp_pat
 
 
 def test_a_bank_of_another_backbone_is_refused(bank, head, tmp_path):
-    (head / "evaluation.json").write_text(
-        json.dumps({"made_by": {"backbone": "owner/other", "backbone_sha256": "0" * 64}})
-    )
+    write_evaluation(head, fitted_on("owner/other", "0" * 64))
     with pytest.raises(ValueError, match="was fitted on owner/other"):
         write_known_data(KnownDataArguments(bank=str(tmp_path / "bank"), output=str(head)))
     assert not (head / KNOWN_DATA_FILE).exists()

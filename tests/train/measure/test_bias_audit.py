@@ -13,7 +13,7 @@ from modeling.deliveries import STANDARD_DELIVERIES
 from modeling.embedded import ROOT
 from modeling.images import ImageError, open_image
 from train.features.file_facts import HASH_SIDE, file_facts
-from train.measure.bias_audit import _at_most, _folds, _rule_scores, audit_bias
+from train.measure.bias_audit import MOST_FITTED, _at_most, _folds, _rule_scores, audit_bias
 from train.measure.duplicates import LIMIT, find_duplicates
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".jpg", ".webp"))
@@ -94,9 +94,9 @@ def test_a_fact_that_all_files_share_scores_as_a_forest_would_score_it():
     folds, _ = _folds(frame)
     column = np.zeros((60, 1))
     nearly = np.vstack([column[:-1], [[1.0]]])  # one picture differs: a forest is fitted
-    assert (_rule_scores(column, frame, folds) == 0.5).all()
+    assert (_rule_scores(column, frame, folds, MOST_FITTED) == 0.5).all()
     unlike = np.isin(np.arange(60), np.concatenate([scored for fitted, scored in folds if 59 in fitted]))
-    assert (_rule_scores(nearly, frame, folds)[~unlike] == 0.5).all()
+    assert (_rule_scores(nearly, frame, folds, MOST_FITTED)[~unlike] == 0.5).all()
 
 
 @pytest.mark.parametrize(
@@ -186,19 +186,19 @@ def test_duplicates_across_sources_classes_and_the_training_set_are_counted():
     training = frame.iloc[[8, 20]].assign(record_id=["t8", "t20"])
     found = find_duplicates(frame, training)
     assert (found["pairs"], found["pairs_of_two_sources"], found["pairs_of_two_classes"]) == (2, 2, 1)
-    assert found["examples"] == [["p0", "p4", 0], ["p8", "p9", 3]]
-    assert found["in_training"] == {"pictures": 3, "examples": [["p8", "t8", 0], ["p20", "t20", 0], ["p9", "t8", 3]]}
+    assert found["examples"] == [("p0", "p4", 0), ("p8", "p9", 3)]
+    assert found["in_training"] == {"pictures": 3, "examples": [("p8", "t8", 0), ("p20", "t20", 0), ("p9", "t8", 3)]}
     assert find_duplicates(frame)["in_training"] is None
 
 
-def test_a_rule_is_fitted_on_a_part_of_very_many_pictures(monkeypatch):
+def test_a_rule_is_fitted_on_a_part_of_very_many_pictures():
     frame = pictures(width=lambda rows: np.where(rows.label == 1, 1280, 640))
     whole = audit_bias(frame)
-    monkeypatch.setattr("train.measure.bias_audit.MOST_FITTED", 60)  # of the 64 or fewer of a class outside each fold
-    assert rule(audit_bias(frame), "size") == rule(whole, "size")
-    assert len(_at_most(np.arange(160), frame["label"].to_numpy())) == 120
+    part = audit_bias(frame, most_fitted=60)  # of the 64 or fewer of a class outside each fold
+    assert rule(part, "size") == rule(whole, "size")
+    assert len(_at_most(np.arange(160), frame["label"].to_numpy(), 60)) == 120
     rows = np.arange(100)
-    assert _at_most(rows, frame["label"].to_numpy()) is rows
+    assert _at_most(rows, frame["label"].to_numpy(), 60) is rows
 
 
 def test_a_perfect_leak_is_caught_in_a_dozen_pictures():
@@ -225,14 +225,13 @@ def test_a_thousand_copies_are_not_half_a_million_pairs():
     assert found["in_training"]["pictures"] == 1000
 
 
-def test_a_large_set_is_searched_for_equal_hashes_only(monkeypatch):
-    monkeypatch.setattr("train.measure.duplicates.MOST_COMPARISONS", 1000)
+def test_a_large_set_is_searched_for_equal_hashes_only():
     frame = pictures(40)
     hashes = frame["perceptual_hash"].tolist()
     hashes[4] = hashes[7] = hashes[0]
     frame["perceptual_hash"] = hashes
     training = pd.concat([frame.iloc[[0, 20]]] * 30)
-    found = find_duplicates(frame, training)
+    found = find_duplicates(frame, training, most_comparisons=1000)
     assert (found["limit"], found["pairs"]) == (0, 2)
-    assert found["examples"] == [["p0", "p4", 0], ["p4", "p7", 0]]
+    assert found["examples"] == [("p0", "p4", 0), ("p4", "p7", 0)]
     assert found["in_training"]["pictures"] == 4

@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from modeling.verdicts import verdicts
 from train.measure.groups import CALIBRATION_PICTURES, measure_groups, worst_groups
-from train.measure.metrics import equal_error_rate, expected_calibration_error, tpr_at_fpr
+from train.measure.metrics import RANKING, expected_calibration_error, ranking, tpr_at_fpr
 
 
 def pictures(seed=0, number=400):
@@ -31,7 +31,7 @@ def half_each(labels):
 def test_a_group_stands_against_all_pictures_of_the_other_class(kind):
     rows = pictures()
     for group in measure_groups(rows)[f"by_{kind}"]:
-        label = int(group.get("class", "generated") == "generated")
+        label = int(group["class"] == "generated")
         own = rows[(rows[kind] == group[kind]) & (rows["label"] == label)]
         both = pd.concat([rows[rows["label"] != label], own])
         labels, scores = both["label"].to_numpy(), both["score"].to_numpy()
@@ -44,8 +44,8 @@ def test_a_group_stands_against_all_pictures_of_the_other_class(kind):
             "balanced_average_precision": average_precision_score(labels, scores, sample_weight=weights),
             "tpr_at_1_percent_fpr": tpr_at_fpr(labels, scores, fpr=0.01),
             "tpr_at_5_percent_fpr": tpr_at_fpr(labels, scores, fpr=0.05),
-            "oracle_equal_error_rate": equal_error_rate(labels, scores),
-            "balanced_accuracy_of_flagging": (flagged[labels == 1].mean() + 1 - flagged[labels == 0].mean()) / 2,
+            "equal_error_rate": dict(zip(RANKING, ranking(labels, scores), strict=True))["equal_error_rate"],
+            "balanced_accuracy": (flagged[labels == 1].mean() + 1 - flagged[labels == 0].mean()) / 2,
             "brier_score": brier_score_loss(own["label"], own["probability"], pos_label=1),
             "balanced_expected_calibration_error": expected_calibration_error(labels, probability, weights),
             "answered": len(answered) / len(own),
@@ -62,7 +62,7 @@ def test_a_group_stands_against_all_pictures_of_the_other_class(kind):
 
 def test_intervals_are_over_sources_and_need_two_of_each_class():
     groups = {row["generator"]: row for row in measure_groups(pictures())["by_generator"]}
-    for name in ("balanced_average_precision", "oracle_equal_error_rate", "balanced_accuracy_of_flagging"):
+    for name in ("balanced_average_precision", "equal_error_rate", "balanced_accuracy"):
         figure = groups["A"][name]
         assert figure["interval"][0] <= figure["value"] <= figure["interval"][1]
         assert groups["B"][name]["interval"] is None
@@ -85,7 +85,7 @@ def test_a_group_without_the_other_class_says_what_it_lacks():
         assert row["undefined"] == "no pictures of the other class"
         for name in ("auc", "balanced_average_precision", "balanced_expected_calibration_error"):
             assert row[name] is None
-        assert row["balanced_accuracy_of_flagging"] is None
+        assert row["balanced_accuracy"] is None
         assert row["brier_score"] is not None
     assert worst_groups(groups)["calibration"] is None
 
@@ -100,9 +100,9 @@ def test_a_group_of_few_pictures_has_no_ranking_but_its_auc():
     for row in small:
         assert row["undefined"] == "fewer than 10 pictures"
         assert row["auc"] is not None
-        assert row["oracle_equal_error_rate"] is None
+        assert row["equal_error_rate"] is None
         assert row["balanced_expected_calibration_error"] is None
-        assert row["balanced_accuracy_of_flagging"] is not None
+        assert row["balanced_accuracy"] is not None
 
 
 def test_a_group_that_is_never_answered_is_not_wrong():

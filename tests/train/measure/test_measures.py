@@ -1,7 +1,5 @@
 """Metrics, calibration and evaluation against independent computations."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +9,13 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 from tests.train.scored_pictures import scored
 from train.measure.bootstrap import bootstrap_interval, wilson_interval
 from train.measure.calibration import calibrate
-from train.measure.evaluation import compare_scores, evaluate_scores, verdicts_by_other_sources, write_evaluation
+from train.measure.evaluation import compare_scores, evaluate_scores, held_out_verdicts
 from train.measure.metrics import (
+    RANKING,
     average_precision,
     brier_score,
-    equal_error_rate,
     expected_calibration_error,
+    ranking,
     reliability,
     roc_auc,
     source_weights,
@@ -51,7 +50,7 @@ def test_metrics_of_one_class_are_not_defined(labels):
     assert np.isnan(roc_auc(labels, [0.2, 0.3]))
     assert np.isnan(tpr_at_fpr(labels, [0.2, 0.3], fpr=0.1))
     assert np.isnan(average_precision(labels, [0.2, 0.3]))
-    assert np.isnan(equal_error_rate(labels, [0.2, 0.3]))
+    assert np.isnan(ranking(labels, [0.2, 0.3])).all()
 
 
 def test_a_class_that_weighs_nothing_is_missing():
@@ -68,6 +67,9 @@ def test_tpr_at_fpr_counts_by_hand():
 
 
 def test_the_equal_error_rate_lies_where_both_errors_meet():
+    def equal_error_rate(labels, scores):
+        return dict(zip(RANKING, ranking(labels, scores), strict=True))["equal_error_rate"]
+
     labels, scores, _ = scored(rows=4000)
     rate = equal_error_rate(labels, scores)
     threshold = np.quantile(scores[labels == 0], 1 - rate)
@@ -156,9 +158,9 @@ def test_comparison_of_scores_is_paired():
     rows = frame(labels, scores, sources)
     same = compare_scores(rows, 3 * scores + 1)  # the same order of pictures
     assert same["auc"] == pytest.approx(roc_auc(labels, scores))
-    assert same["auc_head_minus_baseline"] == {"value": 0.0, "interval": [0.0, 0.0]}
+    assert same["auc_difference"] == {"value": 0.0, "interval": [0.0, 0.0]}
     noise = compare_scores(rows, np.random.default_rng(5).normal(size=len(rows)))
-    difference = noise["auc_sources_weighted_equally_head_minus_baseline"]
+    difference = noise["auc_source_weighted_difference"]
     assert 0.2 < difference["interval"][0] < difference["value"] < difference["interval"][1]
 
 
@@ -246,16 +248,17 @@ def test_evaluation_counts_verdicts_by_class_source_and_generator():
     report = evaluate_scores(rows, real_threshold=0.2, generated_threshold=0.8)
     assert report["pictures"] == {"real": 3, "generated": 2}
     assert report["verdicts"]["real"]["generated"]["value"] == pytest.approx(1 / 3)
-    assert report["verdicts"]["real"]["generated"]["sources_weighted_equally"] == pytest.approx(1 / 2)
+    assert report["verdicts"]["real"]["generated"]["source_weighted"] == pytest.approx(1 / 2)
     assert report["verdicts"]["generated"]["uncertain"]["value"] == 0.5
     assert [row["source"] for row in report["by_source"]] == ["c", "a", "b"]
-    assert report["by_generator"][0]["found"] == 0.5
+    assert report["by_generator"][0]["called_generated"] == 0.5
     assert report["auc"]["value"] == pytest.approx(4 / 6)
     assert [(row["class"], row["uncertain"]) for row in report["by_style"]] == [("generated", 0.5), ("real", 1 / 3)]
+    weighted = report["source_weighted"]
     # Real sources a (one right, one uncertain) and b (wrong) weigh the same, and so do the classes.
-    assert report["weighted_share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
-    assert report["weighted_share_right_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
-    assert report["weighted_balanced_accuracy_of_flagging"]["value"] == pytest.approx((0.5 + 0.5) / 2)
+    assert weighted["share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
+    assert weighted["accuracy_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
+    assert weighted["balanced_accuracy"]["value"] == pytest.approx((0.5 + 0.5) / 2)
 
 
 def test_thresholds_of_other_sources_are_not_those_that_suit_the_source():
@@ -269,7 +272,7 @@ def test_thresholds_of_other_sources_are_not_those_that_suit_the_source():
     rows["probability"] = fitted.probability(scores)
     thresholds = {"real_threshold": fitted.real_threshold, "generated_threshold": fitted.generated_threshold}
     shipped = evaluate_scores(rows, **thresholds)["verdicts"]["real"]["generated"]["value"]
-    honest = verdicts_by_other_sources(rows, sources, target_fpr=0.03, target_fnr=0.1)["real"]["generated"]["value"]
+    honest = held_out_verdicts(rows, sources, target_fpr=0.03, target_fnr=0.1)["real"]["generated"]["value"]
     assert shipped <= 0.03
     threshold = np.quantile(scores[(labels == 0) & (sources != 0)], 0.97)
     of_the_odd_source = (scores[sources == 0] > threshold).sum() / 500
@@ -283,7 +286,7 @@ def test_evaluation_of_one_class_says_none():
         frame(labels, scores, sources).query("label == 0"), real_threshold=0.2, generated_threshold=0.8
     )
     assert report["auc"] is None
-    assert report["weighted_brier_score"] is None
+    assert report["source_weighted"]["brier_score"] is None
     assert report["verdicts"]["generated"] is None
 
 
@@ -294,12 +297,3 @@ def test_evaluation_refuses_nothing_and_nan():
     scores[0] = np.nan
     with pytest.raises(ValueError, match="not finite"):
         evaluate_scores(frame(labels, scores, sources), real_threshold=0.2, generated_threshold=0.8)
-
-
-def test_json_is_written_whole(tmp_path):
-    path = tmp_path / "new" / "evaluation.json"
-    write_evaluation(path.parent, {"x": 0.123456789, "y": [1, None]})
-    assert json.loads(path.read_text()) == {"x": 0.123457, "y": [1, None]}
-    with pytest.raises(ValueError, match="JSON"):
-        write_evaluation(path.parent, {"x": float("nan")})
-    assert json.loads(path.read_text())["x"] == 0.123457

@@ -39,7 +39,9 @@ def test_a_delivery_is_compared_with_the_same_pictures_as_they_are():
     assert hard["auc_minus_clean"]["value"] == pytest.approx(0)  # all scores fell alike
     assert hard["auc_minus_clean"]["interval"] == pytest.approx([0, 0])
     generated = delivered["label"] == 1
-    assert hard["generated_found"]["value"] == pytest.approx((delivered["verdict"][generated] == "generated").mean())
+    assert hard["true_positive_rate"]["value"] == pytest.approx(
+        (delivered["verdict"][generated] == "generated").mean()
+    )
     change = delivered["probability"] - clean["probability"]
     assert hard["mean_probability_change"]["generated"] == pytest.approx(change[generated].mean())
     assert hard["mean_absolute_probability_change"] == pytest.approx(change.abs().mean())
@@ -75,8 +77,8 @@ def test_without_standard_views_there_is_no_robustness():
 def test_one_class_has_verdicts_and_no_auc():
     found = measure_robustness(views(1.0).query("label == 0"))
     assert found["deliveries"][1]["auc"] is None
-    assert found["deliveries"][1]["generated_found"] is None
-    assert found["deliveries"][1]["real_called_generated"] is not None
+    assert found["deliveries"][1]["true_positive_rate"] is None
+    assert found["deliveries"][1]["false_positive_rate"] is not None
     assert found["worst_delivery"] is None
 
 
@@ -84,8 +86,9 @@ def test_swapping_the_labels_inverts_every_auc():
     rows = views(shift=0.5)
     right = evaluate_views(rows, **THRESHOLDS)
     swapped = evaluate_views(rows.assign(label=1 - rows["label"], generator="x"), **THRESHOLDS)
-    for name in ("auc", "auc_sources_weighted_equally"):
-        assert swapped[name]["value"] == pytest.approx(1 - right[name]["value"])
+    assert swapped["auc"]["value"] == pytest.approx(1 - right["auc"]["value"])
+    weighted = right["source_weighted"]["auc"]["value"]
+    assert swapped["source_weighted"]["auc"]["value"] == pytest.approx(1 - weighted)
     for one, other in zip(right["robustness"]["deliveries"], swapped["robustness"]["deliveries"], strict=True):
         assert other["auc"]["value"] == pytest.approx(1 - one["auc"]["value"])
 
@@ -98,7 +101,7 @@ def test_the_worst_groups_are_named():
     assert worst["real_source"]["source"] == flagged.idxmax()
     assert worst["real_source"]["called_generated"] == pytest.approx(flagged.max())
     assert worst["generator"]["generator"] == found.idxmin()
-    assert worst["generator"]["found"] == pytest.approx(found.min())
+    assert worst["generator"]["called_generated"] == pytest.approx(found.min())
 
 
 @pytest.fixture

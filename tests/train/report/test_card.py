@@ -7,20 +7,21 @@ import yaml
 from huggingface_hub import ModelCard
 
 from modeling import RobustClipConfig
-from modeling.embedded import ROOT
+from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD, ROOT
 from train.__main__ import _parse
 from train.arguments import RobustTrainingArguments
-from train.fit.fitting import FitArguments
-from train.report.card import BEGIN, END, CardArguments, figures_table, model_card, read_notes, update_documents
+from train.fit.options import FitArguments
+from train.report.card import BEGIN, END, figures_table, model_card, read_notes, update_documents
+from train.report.evaluation_file import read_evaluation, write_evaluation
+from train.report.options import CardArguments
 
-DEFAULT = ROOT / "checkpoints" / "default"
 FIGURE = {"value": 0.71234, "interval": [0.6, 0.8]}
 SHARE = {"value": 0.4321, "interval": None}
 DELIVERY = {
     "auc": FIGURE,
     "auc_minus_clean": {"value": -0.05, "interval": [-0.1, 0.0]},
-    "real_called_generated": SHARE,
-    "generated_found": None,
+    "false_positive_rate": SHARE,
+    "true_positive_rate": None,
     "verdict_changed": SHARE,
     "real_turned_generated": SHARE,
     "mean_probability_change": {"real": 0.1, "generated": None},
@@ -29,8 +30,15 @@ DELIVERY = {
 NEW = {
     "worst": {
         "real_source": {"source": "a|b", "pictures": 12, "called_generated": 0.25, "interval": [0.1, 0.5]},
-        "generator": {"generator": "G", "pictures": 99, "found": 0.08, "interval": [0.0, 0.1], "called_real": 0.63},
+        "generator": {
+            "generator": "G",
+            "pictures": 99,
+            "called_generated": 0.08,
+            "called_real": 0.63,
+            "interval": [0.0, 0.1],
+        },
         "style": None,
+        "calibration": None,
     },
     "robustness": {
         "pictures": {"real": 296, "generated": 130},
@@ -65,7 +73,7 @@ NEW = {
             "pairs": 3,
             "pairs_of_two_sources": 2,
             "pairs_of_two_classes": 1,
-            "examples": [["a secret name", "another", 4]],
+            "examples": [("a secret name", "another", 4)],
             "in_training": None,
         },
     },
@@ -78,17 +86,16 @@ NEW = {
 
 @pytest.fixture
 def evaluation():
-    return json.loads((DEFAULT / "evaluation.json").read_text())
+    return read_evaluation(DEFAULT_SOURCE)
 
 
 @pytest.fixture
 def config():
-    return json.loads((DEFAULT / "config.json").read_text())
+    return json.loads((DEFAULT_SOURCE / "config.json").read_text())
 
 
-@pytest.mark.parametrize("document", ["model_card.md", "checkpoints/default/README.md"])
-def test_the_committed_card_is_the_one_that_the_committed_evaluation_gives(document, evaluation, config):
-    assert (ROOT / document).read_text() == model_card(evaluation, config, read_notes(DEFAULT))
+def test_the_committed_card_is_the_one_that_the_committed_evaluation_gives(evaluation, config):
+    assert MODEL_CARD.read_text() == model_card(evaluation, config, read_notes(DEFAULT_SOURCE))
 
 
 def test_the_figures_of_the_readme_are_those_of_the_committed_evaluation(evaluation):
@@ -97,15 +104,15 @@ def test_the_figures_of_the_readme_are_those_of_the_committed_evaluation(evaluat
 
 
 def test_the_hub_reads_the_metadata(evaluation, config):
-    data = ModelCard(model_card(evaluation, config, read_notes(DEFAULT))).data
+    data = ModelCard(model_card(evaluation, config, read_notes(DEFAULT_SOURCE))).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "transformers", "image-classification")
     assert data.base_model == "openai/clip-vit-base-patch16"
     results = {result.metric_name: result for result in data.eval_results}
     assert len(results) == 6
     assert results["ROC AUC"].metric_value == evaluation["auc"]["value"]
     assert results["ROC AUC"].metric_args == {"interval_95": evaluation["auc"]["interval"]}
-    false_alarms = evaluation["verdicts_by_other_sources"]["real"]["generated"]["value"]
-    assert results["Real pictures called generated"].metric_value == false_alarms
+    false_positive_rate = evaluation["fit"]["verdicts"]["real"]["generated"]["value"]
+    assert results["FPR at the operating point"].metric_value == false_positive_rate
     assert {result.task_type for result in data.eval_results} == {"image-classification"}
 
 
@@ -113,12 +120,12 @@ def test_the_hub_reads_the_metadata(evaluation, config):
     "change",
     [
         lambda evaluation: evaluation["auc"].update(value=0.12345),
-        lambda evaluation: evaluation["by_generator"][4].update(found=0.12345),
+        lambda evaluation: evaluation["by_generator"][4].update(called_generated=0.12345),
         lambda evaluation: evaluation["by_style"][0].update(uncertain=0.12345),
-        lambda evaluation: evaluation["calibration"].update(scale=0.12345),
-        lambda evaluation: evaluation["weighted_brier_score"].update(value=0.12345),
+        lambda evaluation: evaluation["fit"]["calibration"].update(scale=0.12345),
+        lambda evaluation: evaluation["source_weighted"]["brier_score"].update(value=0.12345),
         lambda evaluation: evaluation["random_deliveries"]["auc"].update(value=0.12345),
-        lambda evaluation: evaluation["verdicts_by_other_sources"]["generated"]["real"].update(value=0.12345),
+        lambda evaluation: evaluation["fit"]["verdicts"]["generated"]["real"].update(value=0.12345),
     ],
 )
 def test_a_changed_figure_changes_the_card(change, evaluation, config):
@@ -130,28 +137,23 @@ def test_a_changed_figure_changes_the_card(change, evaluation, config):
 
 
 def test_a_card_without_notes_claims_nothing_about_the_data(evaluation, config):
-    for name in ("robustness", "bias_audit", "worst", "text"):
-        evaluation.pop(name)
     text = model_card(evaluation, RobustClipConfig.from_dict(config), None)
     assert "# Detector of AI-generated images\n" in text
     assert "their origin and licences are not recorded here" in text
     assert "Time and energy were not metered." in text
-    assert "one by one (JPEG and WebP qualities, sizes, screenshots, reposts) were not measured" in text
-    assert "by facts of the files alone was not measured" in text
-    assert "The worst groups were not named" in text
     assert "## Text" not in text
     assert ModelCard(text).data.license is None
 
 
 @pytest.mark.parametrize("merged", [["a=b", "c=d"], []])
 def test_the_settings_that_a_card_prints_are_read_by_fit(merged, evaluation, config, tmp_path):
-    evaluation["made_by"]["arguments"]["merge_sources"] = merged
+    evaluation["fit"]["arguments"]["merge_sources"] = merged
     block = model_card(evaluation, config, None).split("```yaml\n")[1].split("```")[0]
     (tmp_path / "fit.yaml").write_text(block)
     flags = [str(tmp_path / "fit.yaml"), "--bank", "bank", "--output_dir", str(tmp_path / "out")]
     fit_arguments, training = _parse((FitArguments, RobustTrainingArguments), "fit", flags)
     assert fit_arguments.merge_sources == merged
-    assert training.sam_rho == evaluation["made_by"]["arguments"]["sam_rho"]
+    assert training.sam_rho == evaluation["fit"]["arguments"]["sam_rho"]
 
 
 def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config):
@@ -159,8 +161,8 @@ def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config)
     text = model_card(evaluation | NEW, config, None)
     assert "| thumbnail | 0.712 [0.600, 0.800] | -0.050 [-0.100, 0.000] | 43.2 % (no interval) |" in text
     assert "The largest fall of AUC: thumbnail." in text
-    assert r"- real source a\|b: 25.0 % [10.0, 50.0] of 12 pictures called generated." in text
-    assert "- generator G: 8.0 % [0.0, 10.0] of 99 pictures found, 63.0 % called real." in text
+    assert r"- Worst real source: a\|b (12 pictures), 25.0 % [10.0, 50.0] called generated." in text
+    assert "- Worst generator: G (99 pictures), 8.0 % [0.0, 10.0] called generated, 63.0 % called real." in text
     assert "\nA rule tells the classes apart by: format.\n" in text
     assert "\nFormat: real JPEG 12, PNG 2; generated none.\n" in text
     assert "\nMetadata: real none 14; generated exif 3.\n" in text
@@ -172,10 +174,10 @@ def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config)
 
 
 def test_parts_that_are_null_are_named_as_not_measured(evaluation, config):
-    evaluation |= dict.fromkeys(NEW) | {"random_deliveries": None}
+    evaluation |= dict.fromkeys(("robustness", "text", "random_deliveries"))
     config["text_config"] = {"hidden_size": 16}
     text = model_card(evaluation, config, None)
-    assert text.count("not measured for this checkpoint") == 3
+    assert text.count("not measured for this checkpoint") == 2
 
 
 def test_another_backbone_is_called_by_its_familys_name(evaluation, config):
@@ -188,10 +190,10 @@ def test_another_backbone_is_called_by_its_familys_name(evaluation, config):
 
 def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluation, config):
     config |= {"image_layers": None, "image_tokens": None, "head_components": None}
-    evaluation["targets"] = {"fpr": 0.03, "fnr": 0.1, "source_fpr": None}
+    evaluation["fit"]["targets"] = {"fpr": 0.03, "fnr": 0.1, "source_fpr": None}
     plain = model_card(evaluation, config, None)
     config |= {"image_layers": [2, 3], "image_tokens": ["class", "patch_mean"], "head_components": 7}
-    evaluation["targets"]["source_fpr"] = 0.06
+    evaluation["fit"]["targets"]["source_fpr"] = 0.06
     told = model_card(evaluation, config, None)
     for sentence in (
         "the class and patch_mean tokens behind the blocks 2, 3 of the image tower, each as 7 principal",
@@ -202,7 +204,7 @@ def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluatio
 
 
 def test_a_card_says_how_the_head_is_built_and_regularised(evaluation, config):
-    settings = evaluation["made_by"]["arguments"]
+    settings = evaluation["fit"]["arguments"]
     config["head_depth"] = 0
     settings["weight_decay"] = 60.0
     linear = model_card(evaluation, config, None)
@@ -221,7 +223,7 @@ def test_a_local_backbone_is_not_named(evaluation, config):
 
 
 def test_notes_hold_words_and_no_measured_figures():
-    notes = read_notes(DEFAULT)
+    notes = read_notes(DEFAULT_SOURCE)
     assert "%" not in yaml.safe_dump({name: text for name, text in notes.items() if name != "data"})
 
 
@@ -231,28 +233,28 @@ def test_an_evaluation_of_another_head_and_unknown_notes_are_refused(evaluation,
     config["generated_threshold"] = 0.9
     with pytest.raises(ValueError, match=r"threshold 0\.\d{6} for 'generated', the configuration 0.900000"):
         model_card(evaluation, config, None)
-    del evaluation["verdicts_by_other_sources"]
+    evaluation["fit"] = None
     with pytest.raises(ValueError, match="must be one that `fit` wrote"):
         model_card(evaluation, config, None)
 
 
 def test_the_command_writes_card_and_table_and_keeps_the_rest_of_a_document(tmp_path, evaluation, config):
     evaluation["auc"] = {"value": 0.12345, "interval": [0.1, 0.2]}
-    (tmp_path / "evaluation.json").write_text(json.dumps(evaluation))
+    write_evaluation(tmp_path, evaluation)
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "card.yaml").write_text("title: Mine\n")
     document = tmp_path / "document.md"
     document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    arguments = CardArguments(str(tmp_path), str(tmp_path / "copy.md"), [str(document)])
-    assert update_documents(arguments) == [tmp_path / "README.md", tmp_path / "copy.md", document]
+    arguments = CardArguments(str(tmp_path), documents=[str(document)])
+    assert update_documents(arguments) == [tmp_path / "README.md", document]
     text = document.read_text()
-    assert text.startswith(f"before\n{BEGIN}\nProtocol: ")
+    assert text.startswith(f"before\n{BEGIN}\n1,657 real pictures of 37 sources")
     assert text.endswith(f"|\n{END}\nafter\n")
     assert "| ROC AUC | 0.123 [0.100, 0.200] |" in text
     card = (tmp_path / "README.md").read_text()
     assert "# Mine\n" in card
+    update_documents(CardArguments(str(tmp_path), str(tmp_path / "copy.md"), [str(document)]))
     assert card == (tmp_path / "copy.md").read_text()
-    update_documents(arguments)
     assert document.read_text() == text
 
 
@@ -262,6 +264,6 @@ def test_a_document_without_marks_is_refused_and_none_is_written(tmp_path):
     second.write_text("nothing\n")
     card = tmp_path / "card.md"
     with pytest.raises(ValueError, match=r"b\.md must hold the marks"):
-        update_documents(CardArguments(str(DEFAULT), str(card), [str(first), str(second)]))
+        update_documents(CardArguments(str(DEFAULT_SOURCE), str(card), [str(first), str(second)]))
     assert first.read_text() == f"{BEGIN}\n{END}\n"
     assert not card.exists()

@@ -1,0 +1,444 @@
+"""evaluation.json: every field and its type, and the check that a file has them.
+
+The file is read and written by `train.report.evaluation_file`. A part that is `None` was not measured, or has no
+meaning: the type says which parts may be.
+"""
+
+from types import NoneType, UnionType
+from typing import Annotated, Any, TypedDict, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+
+from modeling.verdicts import CLASSES, VERDICTS
+
+from ..features.made_by import MadeBy
+
+# Raised whenever a field changes its name or its meaning: a file of another version is refused.
+VERSION = 1
+
+T = TypeVar("T")
+# A value for each, and one of them.
+ByClass = Annotated[dict[str, T], CLASSES]
+ByVerdict = Annotated[dict[str, T], VERDICTS]
+ClassName = Annotated[str, CLASSES]
+# [low, high], 95 %.
+Interval = list[float]
+
+
+class Figure(TypedDict):
+    """A figure, and its interval by a bootstrap over sources; `None` where a class has one source only."""
+
+    value: float
+    interval: Interval | None
+
+
+class Share(Figure):
+    """A share of pictures, also with the same weight for each source."""
+
+    source_weighted: float
+
+
+# `None` for a class without pictures.
+Verdicts = ByClass[ByVerdict[Share] | None]
+
+
+class ReliabilityBin(TypedDict):
+    """Pictures whose probability lies in one tenth of [0, 1]; `weight` is their share of all weight."""
+
+    pictures: int
+    weight: float
+    mean_probability: float
+    share_generated: float
+
+
+class SourceWeighted(TypedDict):
+    """Figures with the same weight for each source of a class, and half of it for each class."""
+
+    auc: Figure | None
+    brier_score: Figure | None
+    share_answered: Figure | None
+    accuracy_of_answered: Figure | None
+    balanced_accuracy: Figure | None
+    expected_calibration_error: Figure | None
+    reliability: list[ReliabilityBin]
+
+
+_OfClass = TypedDict("_OfClass", {"class": ClassName})  # "class" is a keyword of the language
+
+
+class Group(_OfClass):
+    """Pictures of one class that share a source, a generator or a style.
+
+    `wrong_interval` belongs to the verdict of the other class. `undefined` says why figures are `None`.
+    """
+
+    pictures: int
+    called_real: float
+    uncertain: float
+    called_generated: float
+    wrong_interval: Interval
+    balanced_expected_calibration_error: float | None
+    answered: float
+    answered_interval: Interval
+    wrong_of_answered: float | None
+    wrong_of_answered_interval: Interval | None
+    undefined: str | None
+
+
+class SourceGroup(Group):
+    """A source; rankings are against all pictures of the other class, each class with half of the weight."""
+
+    source: str
+    auc: float | None
+    balanced_average_precision: float | None
+    tpr_at_1_percent_fpr: float | None
+    tpr_at_5_percent_fpr: float | None
+    equal_error_rate: float | None
+    balanced_accuracy: float | None
+    brier_score: float
+    mean_probability: float
+
+
+class LargeGroup(Group):
+    """As `SourceGroup`, of pictures of several sources: figures have intervals."""
+
+    sources: int
+    auc: Figure | None
+    balanced_average_precision: Figure | None
+    tpr_at_1_percent_fpr: Figure | None
+    tpr_at_5_percent_fpr: Figure | None
+    equal_error_rate: Figure | None
+    balanced_accuracy: Figure | None
+    balanced_reliability: list[ReliabilityBin] | None
+    brier_score: Figure
+
+
+class GeneratorGroup(LargeGroup):
+    """Pictures of one generator."""
+
+    generator: str
+    called_generated_interval: Interval
+
+
+class StyleGroup(LargeGroup):
+    """Pictures of one class and style."""
+
+    style: str
+
+
+class Groups(TypedDict):
+    """Every group, the largest first."""
+
+    by_source: list[SourceGroup]
+    by_generator: list[GeneratorGroup]
+    by_style: list[StyleGroup]
+
+
+class WorstSource(TypedDict):
+    """The real source that is flagged most."""
+
+    source: str
+    pictures: int
+    called_generated: float
+    interval: Interval
+
+
+class WorstGenerator(TypedDict):
+    """The generator that is missed most; the interval is that of `called_generated`."""
+
+    generator: str
+    pictures: int
+    called_generated: float
+    called_real: float
+    interval: Interval
+
+
+class WorstStyle(_OfClass):
+    """The style with the largest share called the other class."""
+
+    style: str
+    pictures: int
+    wrong: float
+    interval: Interval
+
+
+class WorstCalibrated(_OfClass):
+    """The group whose probabilities mislead most."""
+
+    kind: str
+    name: str
+    pictures: int
+    balanced_expected_calibration_error: float
+
+
+class Worst(TypedDict):
+    """The worst groups; `None` where none has enough pictures."""
+
+    real_source: WorstSource | None
+    generator: WorstGenerator | None
+    style: WorstStyle | None
+    calibration: WorstCalibrated | None
+
+
+class RandomDeliveries(TypedDict):
+    """Random deliveries of every picture."""
+
+    views: ByClass[int]
+    auc: Figure | None
+    verdicts: Verdicts
+
+
+class Delivery(TypedDict):
+    """One standard delivery of the same pictures; "clean" is none."""
+
+    delivery: str
+    auc: Figure | None
+    auc_minus_clean: Figure | None
+    false_positive_rate: Figure | None
+    true_positive_rate: Figure | None
+    verdict_changed: Figure | None
+    real_turned_generated: Figure | None
+    mean_probability_change: ByClass[float | None]
+    mean_absolute_probability_change: float
+
+
+class Robustness(TypedDict):
+    """Pictures that were embedded under every standard delivery."""
+
+    pictures: ByClass[int]
+    sources: ByClass[int]
+    deliveries: list[Delivery]
+    pictures_by_group: dict[str, int]
+    called_generated: dict[str, dict[str, float]]
+    worst_delivery: str | None
+
+
+class Rule(TypedDict):
+    """How well facts of the files tell the classes apart, held out."""
+
+    facts: str
+    auc: Figure | None
+
+
+class Matched(TypedDict):
+    """The detector where both classes have the same facts of the files."""
+
+    on: str
+    pictures: ByClass[int]
+    auc: Figure | None
+    auc_before: Figure | None
+    rule_auc: Figure | None
+
+
+class InTraining(TypedDict):
+    """Pictures that are nearly the same as one of the training; `examples` as in `Duplicates`."""
+
+    pictures: int
+    examples: list[tuple[str, str, int]] | None
+
+
+class Duplicates(TypedDict):
+    """Pictures that are nearly the same.
+
+    `examples` are (record, record, bits apart). The file has none: identifiers may be people's file names.
+    """
+
+    limit: int
+    bits: int
+    pairs: int
+    pairs_of_two_sources: int
+    pairs_of_two_classes: int
+    examples: list[tuple[str, str, int]] | None
+    in_training: InTraining | None
+
+
+class BiasAudit(TypedDict):
+    """Whether the classes can be told apart without the pictures."""
+
+    protocol: str
+    counts: dict[str, ByClass[dict[str, int]]]
+    medians: dict[str, ByClass[float | None]]
+    rules: list[Rule]
+    gives_away: list[str]
+    warning: str | None
+    matched: Matched
+    duplicates: Duplicates
+
+
+class TextLeak(TypedDict):
+    """What a text gives away; AUC by what the detector sees."""
+
+    pictures_with_text: ByClass[float | None]
+    auc: dict[str, Figure | None]
+
+
+class AffineCalibration(TypedDict):
+    """P(generated) = sigmoid(scale * score + bias)."""
+
+    scale: float
+    bias: float
+
+
+class Targets(TypedDict):
+    """Error rates that the thresholds aim at; `source_fpr` bounds each real source."""
+
+    fpr: float
+    fnr: float
+    source_fpr: float | None
+
+
+class Comparison(TypedDict):
+    """Another detector on the same pictures; differences are the head minus it, paired."""
+
+    auc: float
+    auc_difference: Figure
+    auc_source_weighted: float
+    auc_source_weighted_difference: Figure
+
+
+class Baseline(Comparison):
+    """A logistic regression on the same embeddings."""
+
+    inverse_penalty: float
+
+
+class FitFacts(TypedDict):
+    """What only `fit` knows. `verdicts` are by thresholds that the other folds' scores gave."""
+
+    protocol: str
+    calibration: AffineCalibration
+    targets: Targets
+    verdicts: Verdicts
+    baselines: dict[str, Baseline]
+    arguments: dict[str, Any]
+    processes: int
+
+
+class CheckpointFacts(TypedDict):
+    """What only `evaluate` knows. `in_sample`: fitted on these very pictures; `None` where that is not known."""
+
+    name: str
+    weights_sha256: str
+    in_sample: bool | None
+
+
+class ScoreFigures(Groups):
+    """What scores and labels alone give. Rankings choose their thresholds in-sample."""
+
+    pictures: ByClass[int]
+    sources: ByClass[int]
+    auc: Figure | None
+    average_precision: Figure | None
+    balanced_average_precision: Figure | None
+    tpr_at_1_percent_fpr: Figure | None
+    tpr_at_5_percent_fpr: Figure | None
+    equal_error_rate: Figure | None
+    source_weighted: SourceWeighted
+    thresholds: ByClass[float]
+    verdicts: Verdicts
+    worst: Worst
+
+
+class ViewFigures(ScoreFigures):
+    """What the rows of a feature bank give beside."""
+
+    random_deliveries: RandomDeliveries | None
+    robustness: Robustness | None
+    bias_audit: BiasAudit
+
+
+class Evaluation(ViewFigures):
+    """evaluation.json. Either `fit` or `checkpoint` is there."""
+
+    version: int
+    text: TextLeak | None
+    fit: FitFacts | None
+    checkpoint: CheckpointFacts | None
+    made_by: MadeBy
+
+
+def find_mismatch(value: object, expected: Any, place: str = "") -> str | None:
+    """The first place where a value read from JSON differs from a type, in words; `None` where it fits.
+
+    Args:
+        value: dictionaries, lists, texts, numbers, truth values and `None`.
+        expected: a TypedDict, `dict[str, ...]`, `list`, `tuple`, `... | None`, `Any`, or a plain type. `Annotated` by
+            names, a dictionary has these keys and no other, and a text is one of them.
+        place: how the value is called.
+    """
+    origin, arguments = get_origin(expected), get_args(expected)
+    if expected is Any or (value is None and NoneType in arguments):
+        return None
+    if origin in (Union, UnionType):  # `Annotated[...] | None` is the former
+        return find_mismatch(value, next(kind for kind in arguments if kind is not NoneType), place)
+    if is_typeddict(expected):
+        return _fields_mismatch(value, get_type_hints(expected, include_extras=True), place)
+    if origin is Annotated:
+        kind, names = arguments
+        if get_origin(kind) is dict:
+            return _fields_mismatch(value, dict.fromkeys(names, get_args(kind)[1]), place)
+        return None if value in names else f"{place} is {value!r}"
+    if origin is dict:
+        return _fields_mismatch(value, dict.fromkeys(value if isinstance(value, dict) else (), arguments[1]), place)
+    if origin in (list, tuple):
+        return _items_mismatch(value, arguments, place, is_tuple=origin is tuple)
+    fits = isinstance(value, (int, float) if expected is float else expected)
+    return None if fits and (expected is bool or not isinstance(value, bool)) else f"{place} is {value!r}"
+
+
+def _fields_mismatch(value: object, fields: dict[str, Any], place: str) -> str | None:
+    if not isinstance(value, dict):
+        return f"{place or 'it'} is {type(value).__name__} instead of fields"
+    prefix = f"{place}." if place else ""
+    if missing := [name for name in fields if name not in value]:
+        return f"{prefix}{missing[0]} is missing"
+    if unknown := sorted(set(value) - set(fields)):
+        return f"{prefix}{unknown[0]} is unknown"
+    found = (find_mismatch(value[name], kind, f"{prefix}{name}") for name, kind in fields.items())
+    return next((mismatch for mismatch in found if mismatch), None)
+
+
+def _items_mismatch(value: object, kinds: tuple[Any, ...], place: str, *, is_tuple: bool) -> str | None:
+    if not isinstance(value, list | tuple):
+        return f"{place} is {type(value).__name__} instead of a list"
+    if is_tuple and len(value) != len(kinds):
+        return f"{place} has {len(value)} items instead of {len(kinds)}"
+    of_each = kinds if is_tuple else kinds * len(value)
+    found = (
+        find_mismatch(item, kind, f"{place}[{number}]")
+        for number, (item, kind) in enumerate(zip(value, of_each, strict=True))
+    )
+    return next((mismatch for mismatch in found if mismatch), None)
+
+
+__all__ = [
+    "VERSION",
+    "Baseline",
+    "BiasAudit",
+    "ByClass",
+    "ByVerdict",
+    "CheckpointFacts",
+    "Comparison",
+    "Delivery",
+    "Duplicates",
+    "Evaluation",
+    "Figure",
+    "FitFacts",
+    "GeneratorGroup",
+    "Groups",
+    "InTraining",
+    "Interval",
+    "Matched",
+    "RandomDeliveries",
+    "ReliabilityBin",
+    "Robustness",
+    "Rule",
+    "ScoreFigures",
+    "Share",
+    "SourceGroup",
+    "SourceWeighted",
+    "StyleGroup",
+    "TextLeak",
+    "Verdicts",
+    "ViewFigures",
+    "Worst",
+    "find_mismatch",
+]

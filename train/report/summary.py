@@ -1,0 +1,31 @@
+"""The main figures of an evaluation in a few lines, as a command prints them."""
+
+from modeling.verdicts import VERDICTS
+
+from ..measure.schema import Evaluation
+from .markdown import number, percent
+
+
+def summary(evaluation: Evaluation) -> str:
+    """A line a figure, with its 95 % interval."""
+    lines = [
+        f"ROC AUC: {number(evaluation['auc'])}",
+        f"ROC AUC, source-weighted: {number(evaluation['source_weighted']['auc'])}",
+        f"TPR at 1 % FPR, threshold chosen in-sample: {percent(evaluation['tpr_at_1_percent_fpr'])}",
+        f"TPR at 5 % FPR, threshold chosen in-sample: {percent(evaluation['tpr_at_5_percent_fpr'])}",
+    ]
+    for name, shares in evaluation["verdicts"].items():
+        if shares is not None:
+            called = ", ".join(f"{verdict} {100 * shares[verdict]['value']:.1f} %" for verdict in VERDICTS)
+            lines.append(f"{name} pictures called {called}")
+    if evaluation["fit"] is not None:
+        for name, baseline in evaluation["fit"]["baselines"].items():
+            lines += [
+                f"{name}: ROC AUC {baseline['auc']:.3f}, head minus it {number(baseline['auc_difference'])}",
+                f"{name}: ROC AUC, source-weighted {baseline['auc_source_weighted']:.3f}, head minus it "
+                f"{number(baseline['auc_source_weighted_difference'])}",
+            ]
+    return "\n".join(lines)
+
+
+__all__ = ["summary"]

@@ -1,0 +1,54 @@
+"""Verdicts and worst groups in words, the same in reports and cards."""
+
+from modeling.verdicts import OPPOSITE, VERDICTS
+
+from ..measure.schema import Verdicts, Worst
+from .markdown import cell, percent, share, share_and_interval
+
+VERDICT_HEADER = ("pictures", "called real", "uncertain", "called generated")
+
+
+def verdict_rows(verdicts: Verdicts, threshold: str = "") -> list[list[str]]:
+    """A row for each class that has pictures: the share of each verdict.
+
+    Args:
+        verdicts: of an evaluation.
+        threshold: said behind the class, where a table has verdicts at several.
+    """
+    return [
+        [f"{name}, {threshold}" if threshold else name, *(percent(shares[verdict]) for verdict in VERDICTS)]
+        for name, shares in verdicts.items()
+        if shares is not None
+    ]
+
+
+def worst_sentences(worst: Worst) -> list[str]:
+    """A sentence for each of the worst groups that is known."""
+    sentences = []
+    if source := worst["real_source"]:
+        flagged = share_and_interval(source["called_generated"], source["interval"])
+        sentences.append(
+            f"Worst real source: {cell(source['source'])} ({source['pictures']} pictures), {flagged} called generated."
+        )
+    if generator := worst["generator"]:
+        found = share_and_interval(generator["called_generated"], generator["interval"])
+        sentences.append(
+            f"Worst generator: {cell(generator['generator']) or 'not named'} ({generator['pictures']} pictures), "
+            f"{found} called generated, {share(generator['called_real'])} called real."
+        )
+    if style := worst["style"]:
+        wrong = share_and_interval(style["wrong"], style["interval"])
+        sentences.append(
+            f"Worst style: {style['class']} pictures of style {cell(style['style']) or 'not known'} "
+            f"({style['pictures']} pictures), {wrong} called {OPPOSITE[style['class']]}."
+        )
+    if group := worst["calibration"]:
+        sentences.append(
+            f"Worst calibrated: {group['class']} pictures of {group['kind']} {cell(group['name']) or 'not named'} "
+            f"({group['pictures']} pictures), expected calibration error "
+            f"{group['balanced_expected_calibration_error']:.3f} against all pictures of the other class."
+        )
+    return sentences
+
+
+__all__ = ["VERDICT_HEADER", "verdict_rows", "worst_sentences"]
