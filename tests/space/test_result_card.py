@@ -10,7 +10,7 @@ from modeling.examination import Examination
 from modeling.sentences import LANGUAGES, sentence
 from modeling.stability import Stability
 from space.result_card import card_html, error_rates, stability_html
-from train.calibrate import as_field, conformal_operating_point
+from train.measure.conformal import as_field, conformal_operating_point
 
 RATES = {"false_positive_rate": 0.03, "true_positive_rate": 0.47, "false_negative_rate": 0.18}
 MEASURED = {name: {"value": value, "interval": [0, 1]} for name, value in RATES.items()}

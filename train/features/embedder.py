@@ -186,10 +186,10 @@ class Embedder:
         return torch.where(has_text, embeds, torch.zeros_like(embeds))
 
 
-def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[str]:
+def choose_probed(records: datasets.Dataset, per_source: int, seed: int, *, most: int = MOST_PROBED) -> set[str]:
     """Identifiers of at most `per_source` records of each source and class, the same whatever their order.
 
-    At most `MOST_PROBED` of a class: where each picture is a source of its own, not all are embedded 21 times more.
+    At most `most` of a class: where each picture is a source of its own, not all are embedded 21 times more.
     """
     kept: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
     if per_source == 0:
@@ -204,7 +204,7 @@ def choose_probed(records: datasets.Dataset, per_source: int, seed: int) -> set[
     chosen: set[str] = set()
     for label in {label for _, label in kept}:
         of_class = [ranked for (_, other), smallest in kept.items() if other == label for ranked in smallest]
-        chosen |= {record_id for _, record_id in heapq.nlargest(MOST_PROBED, of_class)}
+        chosen |= {record_id for _, record_id in heapq.nlargest(most, of_class)}
     return chosen
 
 

@@ -190,11 +190,10 @@ def test_a_text_that_only_generated_pictures_have_is_shown_as_a_leak():
     assert measure_text(pictures, np.zeros(40, dtype=bool), {}) is None
 
 
-def test_where_every_picture_is_a_source_not_all_are_probed(parquet, monkeypatch):
-    monkeypatch.setattr("train.features.embedder.MOST_PROBED", 3)
+def test_where_every_picture_is_a_source_not_all_are_probed(parquet):
     records = load_records(DataArguments(data=str(parquet)))
     alone = records.remove_columns("source").add_column("source", records["record_id"])
-    chosen = choose_probed(alone, 8, 0)
+    chosen = choose_probed(alone, 8, 0, most=3)
     labels = dict(zip(records["record_id"], records["label"], strict=True))
     assert sorted(labels[record] for record in chosen) == [0, 0, 0, 1, 1, 1]
 
