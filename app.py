@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from command_line import clear_errors
 from modeling.backends import TORCH, check_backend
 from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detector
@@ -28,6 +29,7 @@ from space.page import build_page
 from space.theme import ICON, STYLE, page_theme
 
 
+@clear_errors()
 def main() -> None:
     """Load the detector, then serve the page until SIGINT or SIGTERM; requests under way are answered first."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")

@@ -18,10 +18,16 @@ MAP = Path("docs") / "house.md"
 BEGIN, END = "<!-- map: python docs/house.py --write -->\n", "<!-- end of map -->"
 _SAYS = re.compile(r"^(?:# |/\* )(.+?)(?: \*/)?$", re.MULTILINE)
 # The parts of the product, and which other parts each may import.
-ARROWS = {"modeling": (), "space": ("modeling",), "train": ("modeling",), "app": ("space", "modeling")}
+ARROWS = {
+    "command_line": (),
+    "modeling": ("command_line",),
+    "space": ("modeling",),
+    "train": ("modeling", "command_line"),
+    "app": ("space", "modeling", "command_line"),
+}
 # The rooms of train/ from the ground up: a room imports rooms of earlier lines, or of its own.
 ORDER = (
-    ("jobs", "data", "losses", "sam", "arguments", "sampling", "embedding_dataset", "options"),
+    ("jobs", "data", "losses", "sam", "arguments", "sampling", "embedding_dataset", "options", "parsing"),
     ("features",),
     ("measure", "score"),
     ("report", "calibrate"),
@@ -68,7 +74,7 @@ Graph = dict[str, set[str]]
 
 def modules(root: Path) -> dict[str, Path]:
     """The product's modules by dotted name; a package stands for its `__init__.py`."""
-    files = [root / "app.py"] if (root / "app.py").exists() else []
+    files = [file for part in ARROWS if (file := root / f"{part}.py").exists()]
     files += [file for part in ARROWS for file in sorted((root / part).rglob("*.py"))]
     names = {file: file.relative_to(root).with_suffix("").parts for file in files}
     return {".".join(name[:-1] if name[-1] == "__init__" else name): file for file, name in names.items()}
@@ -171,16 +177,16 @@ def forbidden(graph: Graph) -> list[str]:
 def print_numbers(root: Path) -> None:
     """Counts of files and lines, then the rooms of each part by floor, and what the drawing does not allow."""
     graph, files = imports(root), modules(root)
-    print("              files   lines   rooms  floors  arrows  circles")
-    for part in [*ARROWS, "all four"]:
-        own = graph if part == "all four" else inside(graph, part)
+    print("                files   lines   rooms  floors  arrows  circles")
+    for part in [*ARROWS, "all of them"]:
+        own = graph if part == "all of them" else inside(graph, part)
         between = rooms(own)
         lines = sum(_lines(files[name]) for name in own)
         counts = (len(own), lines, len(between), len(floors(between)), sum(map(len, between.values())))
-        print(f"{part:<11}", *(f"{count:7,}" for count in (*counts, len(circles(between)))))
+        print(f"{part:<13}", *(f"{count:7,}" for count in (*counts, len(circles(between)))))
     for folder in BESIDE:
         if others := sorted((root / folder).rglob("*.py")):
-            print(f"{folder:<11} {len(others):7,} {sum(map(_lines, others)):7,}")
+            print(f"{folder:<13} {len(others):7,} {sum(map(_lines, others)):7,}")
     for part in ("modeling", "space", "train"):
         between = rooms(inside(graph, part))
         print(f"\n{part}/")

@@ -15,6 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from command_line import clear_errors
+
 from .detector import Detector
 from .embedded import DEFAULT_SOURCE, EXAMPLES, example_files
 from .files import write_text
@@ -125,6 +127,7 @@ def write_expected(detector: Detector) -> None:
         write_text(path, text + "\n")
 
 
+@clear_errors()
 def main() -> int:
     """Print the comparison; return 1 if a score or an embedding differs by more than is allowed."""
     parser = argparse.ArgumentParser(prog="python -m modeling.check", description=__doc__)

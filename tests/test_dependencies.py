@@ -10,7 +10,8 @@ from packaging.requirements import Requirement
 
 from modeling.embedded import ROOT
 
-SERVING, TRAINING = ("app.py", "modeling", "space"), ("train",)
+OURS = ("app", "command_line", "modeling", "space", "train")
+SERVING, TRAINING = ("app.py", "command_line.py", "modeling", "space"), ("train",)
 # Named for those who load data sets beside the page; training imports it.
 NOT_OF_THE_PAGE = {"datasets"}
 # Comes with gradio, whose version decides it.
@@ -42,7 +43,7 @@ def imported(*names):
                 modules |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 modules.add(node.module.split(".")[0])
-    return modules - set(sys.stdlib_module_names) - {"app", "modeling", "space", "train"}
+    return modules - set(sys.stdlib_module_names) - set(OURS)
 
 
 def distributions(modules):

@@ -13,6 +13,13 @@ from .options import CalibrateArguments
 BATCH = 16
 
 
+def run(arguments: CalibrateArguments) -> None:
+    """Calibrate, and print what is promised and what could not be read."""
+    point, unreadable = calibrate_checkpoint(arguments)
+    print(describe(point), *(f"left out: {detection.error}" for detection in unreadable), sep="\n")
+    print(f"written: {arguments.output}")
+
+
 def calibrate_checkpoint(arguments: CalibrateArguments) -> tuple[OperatingPoint, list[Detection]]:
     """Write a copy of a checkpoint whose threshold keeps the target on these photographs.
 

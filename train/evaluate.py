@@ -23,9 +23,17 @@ from .measure.schema import VERSION, Evaluation
 from .measure.text_leak import has_text, measure_text, scores_by_input
 from .options import EvaluateArguments
 from .report.evaluation_file import EVALUATION_FILE, read_evaluation, write_evaluation
+from .report.summary import summary
 from .report.writing import write_report
 
 logger = logging.getLogger(__name__)
+
+
+def run(arguments: EvaluateArguments, data: DataArguments) -> None:
+    """Evaluate, and print the figures."""
+    if (evaluation := evaluate(arguments, data)) is not None:
+        print(summary(evaluation))
+        print(f"written: {Path(arguments.output) / 'report.html'}")
 
 
 def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | None:

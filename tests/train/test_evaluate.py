@@ -12,7 +12,7 @@ from PIL import Image
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.embedded import DEFAULT_SOURCE
 from tests.pictures import picture
-from train import __main__ as commands
+from train.__main__ import main
 from train.data.records import DataArguments, load_records
 from train.evaluate import EvaluateArguments, evaluate, evaluate_checkpoint
 from train.features.bank import FeatureBank, build_feature_bank
@@ -33,7 +33,7 @@ def run(monkeypatch, capsys):
     def command(*arguments):
         monkeypatch.setattr(sys, "argv", ["train", *map(str, arguments)])
         try:
-            commands.main()
+            main()
         except SystemExit as stop:
             return str(stop.code)
         return capsys.readouterr().out
@@ -129,18 +129,6 @@ def test_scores_that_are_not_finite_are_refused(checkpoint, parquet, tmp_path):
     broken = FeatureBank(bank.rows, embeds, None, bank.info)
     with pytest.raises(ValueError, match="1 scores are not finite"):
         evaluate_checkpoint(checkpoint, broken)
-
-
-def test_leading_arguments_are_flags_by_position():
-    assert commands._named(["a", "b", "--output", "c"], "checkpoint", "data") == [
-        "--checkpoint", "a", "--data", "b", "--output", "c",
-    ]  # fmt: skip
-    assert commands._named(["--data", "b"], "checkpoint", "data") == ["--data", "b"]
-    assert commands._named(["settings.yaml", "--output", "c"], "checkpoint", "data") == [
-        "settings.yaml",
-        "--output",
-        "c",
-    ]
 
 
 def test_a_bank_of_a_checkpoint_is_the_bank_of_its_backbone(checkpoint, parquet, tmp_path):

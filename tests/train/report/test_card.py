@@ -8,9 +8,8 @@ from huggingface_hub import ModelCard
 
 from modeling import RobustClipConfig
 from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD, ROOT
-from train.__main__ import _parse
-from train.arguments import RobustTrainingArguments
-from train.fit.options import FitArguments
+from train.__main__ import command_of
+from train.parsing import parse
 from train.report.card import BEGIN, END, figures_table, model_card, read_notes, update_documents
 from train.report.evaluation_file import read_evaluation, write_evaluation
 from train.report.options import CardArguments
@@ -151,7 +150,7 @@ def test_the_settings_that_a_card_prints_are_read_by_fit(merged, evaluation, con
     block = model_card(evaluation, config, None).split("```yaml\n")[1].split("```")[0]
     (tmp_path / "fit.yaml").write_text(block)
     flags = [str(tmp_path / "fit.yaml"), "--bank", "bank", "--output_dir", str(tmp_path / "out")]
-    fit_arguments, training = _parse((FitArguments, RobustTrainingArguments), "fit", flags)
+    fit_arguments, training = parse(command_of(["fit"]), flags)
     assert fit_arguments.merge_sources == merged
     assert training.sam_rho == evaluation["fit"]["arguments"]["sam_rho"]
 

@@ -14,13 +14,13 @@ from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionMode
 from tests.tiny import TEXT, VISION
 from tests.train.tiny_bank import PICTURES, VIEWS, WIDTH, write_bank
 from tests.train.tiny_training import arguments
-from train.__main__ import _parse
-from train.arguments import RobustTrainingArguments
+from train.__main__ import command_of
 from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank
 from train.fit.fitting import FitArguments, new_model
 from train.fit.held_out import fit_head
 from train.losses import robust_loss
+from train.parsing import parse
 from train.study import ablation, landscape
 from train.study import figures as ablation_figures
 from train.study.ablation import FULL, NO_SAM, AblationArguments, ablate, recipe_cases
@@ -242,7 +242,7 @@ def test_a_study_that_cannot_be_made_is_refused(banks, tmp_path, changes, messag
 
 def test_the_command_takes_seeds_and_training_arguments():
     flags = ["--bank", "b", "--output", "o", "--seeds", "3", "4", "--num_train_epochs", "16", "--sam_rho", "0.1"]
-    settings, training_arguments = _parse((AblationArguments, RobustTrainingArguments), "ablate", flags)
+    settings, training_arguments = parse(command_of(["ablate"]), flags)
     assert settings == AblationArguments(bank="b", output="o", seeds=[3, 4])
     assert (training_arguments.num_train_epochs, training_arguments.sam_rho) == (16, 0.1)
 

@@ -16,13 +16,14 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from tests.tiny import VISION
 from tests.train.tiny_bank import PICTURES, write_bank
 from tests.train.tiny_training import arguments
-from train.__main__ import COMMANDS
+from train.__main__ import command_of
 from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank
 from train.features.embedder import STANDARD_VIEW
 from train.fit.fitting import FitArguments, new_model
 from train.fit.held_out import fit_head
 from train.measure.calibration import calibrate
+from train.parsing import parse
 from train.study.comparison import CompareArguments, Nested, compare
 from train.study.comparison_plan import CHOSEN, read_plan
 from train.study.fits import Case
@@ -267,8 +268,9 @@ def test_processes_on_one_folder_leave_each_other_the_fit_that_they_are_at(compa
 
 def test_the_command_takes_a_plan_by_place(tmp_path):
     (tmp_path / "plan.yaml").write_text(yaml.safe_dump(PLAN))
+    given = [f"{tmp_path}/plan.yaml", "--bank", f"{tmp_path}/none", "--output", f"{tmp_path}/out"]
     with pytest.raises(ValueError, match="is no feature bank"):
-        COMMANDS["compare"]([f"{tmp_path}/plan.yaml", "--bank", f"{tmp_path}/none", "--output", f"{tmp_path}/out"])
+        compare(*parse(command_of(["compare"]), given))
 
 
 @pytest.mark.parametrize(
