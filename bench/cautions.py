@@ -23,6 +23,7 @@ from modeling.images import open_image
 from train.data.records import DataArguments, load_records
 
 COMPRESSED = 60
+SIDE = 224  # of the square that the embedded default sees
 QUALITIES = (90, 75, 60, 40, 20, 10, 5)
 
 
@@ -64,7 +65,7 @@ def main() -> None:
 
 def codes_of(data: bytes) -> list[str]:
     """The cautions about one file."""
-    return [caution.code for caution in find_cautions(data, open_image(data))]
+    return [caution.code for caution in find_cautions(data, open_image(data), model_side=SIDE)]
 
 
 def shared(data: bytes) -> bytes:
@@ -107,7 +108,7 @@ def print_time() -> None:
         wall, processor = [], []
         for _ in range(15):
             start, processor_start = time.perf_counter(), time.process_time()
-            find_cautions(buffer.getvalue(), picture)
+            find_cautions(buffer.getvalue(), picture, model_side=SIDE)
             wall.append(1000 * (time.perf_counter() - start))
             processor.append(1000 * (time.process_time() - processor_start))
         print(

@@ -187,8 +187,8 @@ class Detector:
         Raises:
             ValueError: a caption for a checkpoint that reads none.
         """
-        detections, embeddings = self._judge([picture], [data], [caption])
-        return detections[0], embeddings[0]
+        detections, embeddings = self._judge(self._prepare([picture]), [caption])
+        return _with_file(detections[0], picture, data), embeddings[0]
 
     def detect_many(
         self, images: Sequence[Source], captions: Sequence[str | None] | None = None, *, batch_size: int = 16
@@ -216,116 +216,97 @@ class Detector:
             results += self._detect_batch(images[start : start + batch_size], captions[start : start + batch_size])
         return results
 
-    def detect_prepared(self, pixel_values: torch.Tensor) -> list[Detection]:
-        """Judge pictures that the processor has prepared, in one forward pass and without captions.
+    def detect_prepared(
+        self, pixel_values: torch.Tensor, captions: Sequence[str | None] | None = None
+    ) -> list[Detection]:
+        """Judge pictures that the processor has prepared, in one forward pass.
 
         For callers that cannot hold a whole batch of opened pictures in memory. What only the file tells (width,
         height, sha256) is left for them to add.
 
         Args:
             pixel_values: float32 [B, 3, size, size], from `processor`; the model may be on another device.
+            captions: one for each picture, or `None`.
+
+        Raises:
+            ValueError: captions for a checkpoint that reads none.
         """
-        outputs = self.compute(pixel_values)
-        return [
-            self._detection(score, probability)
-            for score, probability in zip(
-                outputs.score.tolist(), outputs.logits.softmax(-1)[:, 1].tolist(), strict=True
-            )
-        ]
+        return self._judge(pixel_values, captions or [None] * len(pixel_values))[0]
 
-    def _detect_batch(self, images: Sequence[Source], captions: Sequence[str | None]) -> list[Detection]:
-        answers: list[Detection | None] = [None] * len(images)
-        readable, pictures, contents = [], [], []
-        for index, image in enumerate(images):
-            try:
-                data = _read(image)
-                pictures.append(open_image(data))
-            except ImageError as error:
-                answers[index] = Detection(error=str(error), model=self.name)
-            else:
-                readable.append(index)
-                contents.append(data)
-        if readable:
-            judged, _ = self._judge(pictures, contents, [captions[index] for index in readable])
-            for index, detection in zip(readable, judged, strict=True):
-                answers[index] = detection
-        return [answer for answer in answers if answer is not None]
+    def embed_captions(self, captions: Sequence[str | None]) -> torch.Tensor | None:
+        """Text embeddings (B, D_text) of captions, zeros where there is none; `None` where nobody has one.
 
-    def _judge(
-        self, pictures: list[Image.Image], contents: list[bytes | Image.Image], captions: Sequence[str | None]
-    ) -> tuple[list[Detection], torch.Tensor]:
-        """Score opened pictures in one batch; also the tower's embeddings of them, (B, D)."""
-        if any(captions) and not self.reads_captions:
-            raise ValueError(NO_TEXT_TOWER)
-        outputs = self.compute(self.processor(images=pictures, return_tensors="pt")["pixel_values"])
-        score, probability = outputs.score, outputs.logits.softmax(-1)[:, 1]
-        without = probability
-        if any(captions):
-            tokens = tokenize_captions(self.tokenizer, captions)
-            with torch.inference_mode():
-                with_text = self.model(image_embeds=outputs.image_embeds, **tokens)
-            score, probability = with_text.score, with_text.logits.softmax(-1)[:, 1]
-        detections = [
-            self._detection(
-                score[i].item(),
-                probability[i].item(),
-                probability_without_caption=without[i].item() if captions[i] else None,
-                width=picture.width,
-                height=picture.height,
-                sha256=None if isinstance(content, Image.Image) else hashlib.sha256(content).hexdigest(),
-            )
-            for i, (picture, content) in enumerate(zip(pictures, contents, strict=True))
-        ]
-        return detections, outputs.image_embeds[:, : self.model.config.embedding_dim]
-
-    def _detection(self, score: float, probability: float, **facts: Any) -> Detection:
-        """What every answer of this checkpoint says."""
-        return Detection(
-            verdict=self.verdict_at(probability),
-            probability=probability,
-            score=score,
-            real_threshold=self.model.config.real_threshold,
-            generated_threshold=self.model.config.generated_threshold,
-            model=self.name,
-            backend=self.backend,
-            **facts,
-        )
-
-    def verdict_at(self, probability: float) -> str:
-        """The verdict for a calibrated probability, by the checkpoint's thresholds."""
-        config = self.model.config
-        return verdict(probability, config.real_threshold, config.generated_threshold)
-
-    def score_pictures(self, pictures: Sequence[Image.Image], caption: str | None = None) -> list[float]:
-        """Calibrated P(generated) of opened pictures that share a caption, in one batch.
-
-        Args:
-            pictures: from `open_image`, at least one.
-            caption: as in `detect`.
+        The model takes zeros for "no text" and puts its learned embedding there. A caption that comes several times
+        is embedded once.
 
         Raises:
             ValueError: a caption for a checkpoint that reads none.
         """
-        text_embeds = self.embed_caption(caption)
-        outputs = self.compute(self.processor(images=list(pictures), return_tensors="pt")["pixel_values"])
-        if text_embeds is not None:
-            with torch.inference_mode():
-                text_embeds = text_embeds.expand(len(pictures), -1)
-                outputs = self.model(image_embeds=outputs.image_embeds, text_embeds=text_embeds)
-        return outputs.logits.softmax(-1)[:, 1].tolist()
-
-    def embed_caption(self, caption: str | None) -> torch.Tensor | None:
-        """Text embedding (1, D_text) of a caption; `None` without one, where the no-text embedding stands in.
-
-        Raises:
-            ValueError: a caption for a checkpoint that reads none.
-        """
-        if not caption:
+        given = list(dict.fromkeys(caption for caption in captions if caption))
+        if not given:
             return None
         if not self.reads_captions:
             raise ValueError(NO_TEXT_TOWER)
-        with torch.no_grad():
-            return self.model.backbone.text_tower(**tokenize_captions(self.tokenizer, [caption])).text_embeds
+        tokens = {name: ids.to(self.model.device) for name, ids in tokenize_captions(self.tokenizer, given).items()}
+        with torch.no_grad():  # no inference mode: an explanation differentiates what follows
+            embeds = self.model.backbone.text_tower(**tokens).text_embeds
+        of_caption = dict(zip(given, embeds, strict=True))
+        return torch.stack([of_caption[text] if text else torch.zeros_like(embeds[0]) for text in captions])
+
+    def _judge(
+        self, pixel_values: torch.Tensor, captions: Sequence[str | None]
+    ) -> tuple[list[Detection], torch.Tensor]:
+        """Every score goes this way: answers to a batch, and the tower's own embeddings of it, (B, D)."""
+        text_embeds = self.embed_captions(captions)
+        outputs = self.compute(pixel_values)
+        scores, logits = outputs.score, outputs.logits
+        without = logits.softmax(-1)[:, 1].tolist()
+        if text_embeds is not None:
+            with torch.inference_mode():
+                with_text = self.model(image_embeds=outputs.image_embeds, text_embeds=text_embeds)
+            scores, logits = with_text.score, with_text.logits
+        config = self.model.config
+        detections = [
+            Detection(
+                verdict=verdict(probability, config.real_threshold, config.generated_threshold),
+                probability=probability,
+                score=score,
+                probability_without_caption=alone if caption else None,
+                real_threshold=config.real_threshold,
+                generated_threshold=config.generated_threshold,
+                model=self.name,
+                backend=self.backend,
+            )
+            for score, probability, alone, caption in zip(
+                scores.tolist(), logits.softmax(-1)[:, 1].tolist(), without, captions, strict=True
+            )
+        ]
+        return detections, outputs.image_embeds[:, : config.embedding_dim]
+
+    def _prepare(self, pictures: list[Image.Image]) -> torch.Tensor:
+        return self.processor(images=pictures, return_tensors="pt")["pixel_values"]
+
+    def _detect_batch(self, images: Sequence[Source], captions: Sequence[str | None]) -> list[Detection]:
+        answers: dict[int, Detection] = {}
+        opened: dict[int, tuple[Image.Image, bytes | Image.Image]] = {}
+        for index, image in enumerate(images):
+            try:
+                data = _read(image)
+                opened[index] = open_image(data), data
+            except ImageError as error:
+                answers[index] = Detection(error=str(error), model=self.name)
+        if opened:
+            pixel_values = self._prepare([picture for picture, _ in opened.values()])
+            judged = self.detect_prepared(pixel_values, [captions[index] for index in opened])
+            for (index, file), detection in zip(opened.items(), judged, strict=True):
+                answers[index] = _with_file(detection, *file)
+        return [answers[index] for index in range(len(images))]
+
+
+def _with_file(detection: Detection, picture: Image.Image, data: bytes | Image.Image) -> Detection:
+    """Add what the opened picture and its file's bytes tell; a picture that came without a file has no hash."""
+    sha256 = None if isinstance(data, Image.Image) else hashlib.sha256(data).hexdigest()
+    return dataclasses.replace(detection, width=picture.width, height=picture.height, sha256=sha256)
 
 
 def tokenize_captions(tokenizer: Any, captions: Sequence[str | None]) -> dict[str, torch.Tensor]:

@@ -92,7 +92,7 @@ def attribute_regions(
     regions well (see the bench), and say nothing about amounts.
     """
     model = detector.model
-    text_embeds = detector.embed_caption(caption)
+    text_embeds = detector.embed_captions([caption])
     pixel_values = detector.processor(images=picture, return_tensors="pt")["pixel_values"]
     block = first_block(model)
     with torch.inference_mode(False), torch.enable_grad():

@@ -8,6 +8,7 @@ fifth of the generated pictures found, and spare no more false alarms than a hig
 """
 
 from dataclasses import asdict, dataclass
+from typing import cast
 
 import numpy as np
 from PIL import Image
@@ -83,11 +84,13 @@ def measure_stability(
     picture = shrink_for_copies(picture)
     # Each delivery starts from the same seed, so that one more in the list does not move the others.
     delivered = [STANDARD_DELIVERIES[name](picture, np.random.default_rng(0)) for name in STABILITY_DELIVERIES]
-    scored = detector.score_pictures(delivered, caption)
-    probabilities = {CLEAN: detection.probability, **dict(zip(STABILITY_DELIVERIES, scored, strict=True))}
-    verdicts = {name: detector.verdict_at(probability) for name, probability in probabilities.items()}
+    pixel_values = detector.processor(images=delivered, return_tensors="pt")["pixel_values"]
+    judged = detector.detect_prepared(pixel_values, [caption] * len(delivered))
+    answers = {CLEAN: detection, **dict(zip(STABILITY_DELIVERIES, judged, strict=True))}
     opposite = OPPOSITE.get(detection.verdict)
-    flipped = tuple(name for name, verdict in verdicts.items() if verdict == opposite)
+    flipped = tuple(name for name, answer in answers.items() if answer.verdict == opposite)
+    probabilities = {name: cast(float, answer.probability) for name, answer in answers.items()}
+    verdicts = {name: str(answer.verdict) for name, answer in answers.items()}
     return Stability(probabilities, verdicts, flipped, UNCERTAIN if flipped else detection.verdict)
 
 

@@ -21,7 +21,6 @@ from .screenshot import has_screen_size, says_screenshot
 
 logger = logging.getLogger(__name__)
 
-MODEL_SIDE = 224
 # Of the default checkpoint's evaluation (robustness): AUC 0.020 [0.006, 0.038] lower at quality 30, 0.011 at 40. What
 # people send each other is 60 and better.
 MAX_POOR_QUALITY = 40
@@ -56,18 +55,18 @@ def find_cautions(
     data: bytes | None,
     picture: Image.Image,
     *,
+    model_side: int,
     embedding: torch.Tensor | None = None,
     known_data: KnownData | None = None,
-    model_side: int = MODEL_SIDE,
 ) -> tuple[Caution, ...]:
     """What a person should know before trusting the answer about a picture.
 
     Args:
         data: the file's bytes; `None` for a picture that came without a file.
         picture: the same, opened by `open_image`.
+        model_side: side in pixels of the square that the model sees: its processor's `size`.
         embedding: (D,) or (1, D), the backbone's, not normalised; `None` where it is not known.
         known_data: of the checkpoint that judged; `None` where it has none.
-        model_side: side in pixels of the square that the model sees.
 
     Returns:
         The most important first; empty for an ordinary photograph. Nothing is raised for damaged metadata.

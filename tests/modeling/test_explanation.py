@@ -84,7 +84,7 @@ def test_the_map_covers_the_patches_and_its_strongest_region_is_one(tiny_detecto
 def test_the_parts_are_those_of_the_model_that_scores(tiny_detector):
     model = tiny_detector.model
     pixel_values = prepare(tiny_detector, noise_picture())
-    text_embeds = tiny_detector.embed_caption("a b" if tiny_detector.reads_captions else None)
+    text_embeds = tiny_detector.embed_captions(["a b" if tiny_detector.reads_captions else None])
     with torch.no_grad():
         expected = model(pixel_values=pixel_values, text_embeds=text_embeds).score
         for block in range(model.config.vision_config.num_hidden_layers + 1):
@@ -106,7 +106,7 @@ def test_with_many_steps_the_parts_add_up_to_the_difference_from_the_baseline(ti
     caption = "a b" if tiny_detector.reads_captions else None
     model = tiny_detector.model
     tokens = tokens_before(model, prepare(tiny_detector, picture), first_block(model))
-    score = score_from(model, first_block(model), tiny_detector.embed_caption(caption))
+    score = score_from(model, first_block(model), tiny_detector.embed_captions([caption]))
     with torch.no_grad():
         difference = (score(tokens) - score(average_patches(tokens))).item()
     total = attribute_regions(tiny_detector, picture, caption, steps=200).sum().item()
@@ -120,7 +120,7 @@ def test_captum_gives_the_same_numbers(tiny_detector, steps):
     tokens = tokens_before(model, prepare(tiny_detector, noise_picture()), 1)
     baseline = average_patches(tokens)
     caption = "a b" if tiny_detector.reads_captions else None
-    score = score_from(model, 1, tiny_detector.embed_caption(caption))
+    score = score_from(model, 1, tiny_detector.embed_captions([caption]))
     expected = IntegratedGradients(score).attribute(tokens, baseline, n_steps=steps, method="gausslegendre")
     assert torch.equal(integrated_gradients(score, tokens, baseline, steps), expected)
     assert expected.abs().max() > 0

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from modeling import RobustClipConfig
 from modeling.verdicts import CLASSES, GENERATED, OPPOSITE, REAL, UNCERTAIN, VERDICTS, verdict, verdicts
@@ -49,10 +50,13 @@ def test_the_words_are_those_of_the_published_labels():
 
 
 def test_a_detector_and_a_table_of_scores_give_the_same_verdicts(tiny_detector):
+    torch.manual_seed(0)
+    pixel_values = torch.randn(64, 3, 32, 32)
     config = tiny_detector.model.config
-    config.calibration_scale, config.calibration_bias = 2.0, -0.5
-    config.real_threshold, config.generated_threshold = 0.3, 0.7
-    calibration = Calibration(2.0, -0.5, 0.3, 0.7)
-    judged = calibration.judge(pd.DataFrame({"score": np.linspace(-3, 3, 200)}))
-    assert [tiny_detector.verdict_at(probability) for probability in judged["probability"]] == list(judged["verdict"])
+    low, high = np.quantile([answer.probability for answer in tiny_detector.detect_prepared(pixel_values)], [0.3, 0.7])
+    config.real_threshold, config.generated_threshold = float(low) + 1e-6, float(high) + 1e-6
+    answers = tiny_detector.detect_prepared(pixel_values)
+    calibration = Calibration(1.0, 0.0, config.real_threshold, config.generated_threshold)
+    judged = calibration.judge(pd.DataFrame({"score": [answer.score for answer in answers]}))
+    assert [answer.verdict for answer in answers] == list(judged["verdict"])
     assert set(judged["verdict"]) == set(VERDICTS)

@@ -29,7 +29,7 @@ def encoded(picture, file_format, **options):
 
 
 def codes(data, **options):
-    return [caution.code for caution in find_cautions(data, open_image(data), **options)]
+    return [caution.code for caution in find_cautions(data, open_image(data), model_side=224, **options)]
 
 
 def photograph(size=(640, 427)):
@@ -53,7 +53,7 @@ def test_an_ordinary_photograph_gets_none(path):
 @pytest.mark.parametrize(("side", "small"), [(100, True), (223, True), (224, False)])
 def test_a_picture_smaller_than_the_models_input_is_small(side, small):
     picture = photograph((300, side))
-    found = [caution for caution in find_cautions(None, picture) if caution.code != "elongated"]
+    found = [caution for caution in find_cautions(None, picture, model_side=224) if caution.code != "elongated"]
     assert [caution.code for caution in found] == (["small"] if small else [])
     if small:
         assert found[0].values == {"width": 300, "height": side, "side": 224}
@@ -63,7 +63,7 @@ def test_a_picture_smaller_than_the_models_input_is_small(side, small):
 @pytest.mark.parametrize(("quality", "poor"), [(10, True), (30, True), (40, True), (45, False), (75, False)])
 def test_a_strongly_compressed_jpeg_is_named_with_its_quality(quality, poor):
     data = encoded(photograph(), "JPEG", quality=quality)
-    found = find_cautions(data, open_image(data))
+    found = find_cautions(data, open_image(data), model_side=224)
     assert [caution.code for caution in found] == (["compressed_jpeg"] if poor else [])
     assert jpeg_quality(read_header(data)) == pytest.approx(quality, abs=2)  # tables end at 255
     if poor:
@@ -80,7 +80,7 @@ def test_few_bits_a_pixel_are_strong_compression(file_format):
 
 @pytest.mark.parametrize(("size", "percent"), [((640, 300), 47), ((300, 640), 47), ((640, 330), None)])
 def test_a_picture_of_which_the_square_is_less_than_half_is_elongated(size, percent):
-    found = find_cautions(None, photograph(size))
+    found = find_cautions(None, photograph(size), model_side=224)
     assert [caution.values for caution in found] == ([{"percent": percent}] if percent else [])
 
 
@@ -137,7 +137,9 @@ def test_of_a_document_the_first_page_is_judged():
 
 def test_a_picture_beyond_nearly_all_held_out_ones_is_far():
     def found(distance, known_data=KNOWN):
-        return find_cautions(None, photograph(), embedding=torch.tensor([[0.0, distance]]), known_data=known_data)
+        return find_cautions(
+            None, photograph(), embedding=torch.tensor([[0.0, distance]]), known_data=known_data, model_side=224
+        )
 
     assert found(9.5) == ()
     assert found(9.95)[0].to_dict()["values"] == {"percent": 99}
@@ -148,7 +150,7 @@ def test_a_picture_beyond_nearly_all_held_out_ones_is_far():
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 def test_damaged_metadata_and_foreign_bytes_raise_nothing():
-    assert find_cautions(b"no picture", photograph()) == ()
+    assert find_cautions(b"no picture", photograph(), model_side=224) == ()
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"ASCII\0\0\0Screenshot"
     whole = encoded(photograph(), "JPEG", exif=exif)
@@ -157,13 +159,15 @@ def test_damaged_metadata_and_foreign_bytes_raise_nothing():
         data = bytearray(whole)
         for place in rng.integers(20, 110, 6):  # within the EXIF block
             data[place] = rng.integers(256)
-        assert isinstance(find_cautions(bytes(data), Image.new("RGB", (300, 300))), tuple)
+        assert isinstance(find_cautions(bytes(data), Image.new("RGB", (300, 300)), model_side=224), tuple)
 
 
 def test_a_caution_has_words_in_every_language_and_its_values_are_numbers():
     pictures = [encoded(photograph((900, 100)), "JPEG", quality=10), encoded(drawing(), "PNG")]
     for data in pictures:
-        for caution in find_cautions(data, open_image(data), embedding=torch.ones(2) * 99, known_data=KNOWN):
+        for caution in find_cautions(
+            data, open_image(data), embedding=torch.ones(2) * 99, known_data=KNOWN, model_side=224
+        ):
             assert all(isinstance(value, int | float) for value in caution.values.values())
             assert len({caution.sentence(language) for language in LANGUAGES}) == len(LANGUAGES)
             assert caution.to_dict()["sentence"] == caution.sentence("en")
