@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 MAP = Path("docs") / "house.md"
 BEGIN, END = "<!-- map: python docs/house.py --write -->\n", "<!-- end of map -->"
 _SAYS = re.compile(r"^(?:# |/\* )(.+?)(?: \*/)?$", re.MULTILINE)
+# A function that is imported when it is called, as `train/__main__.py` names them.
+_NAMED = re.compile(r"([\w.]+):\w+")
 # The parts of the product, and which other parts each may import.
 ARROWS = {
     "command_line": (),
@@ -88,11 +90,15 @@ def imports(root: Path) -> Graph:
 
 def _imported(name: str, file: Path, known: Iterable[str]) -> set[str]:
     found: set[str] = set()
+    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)
+        elif (
+            isinstance(node, ast.Constant) and isinstance(node.value, str) and (named := _NAMED.fullmatch(node.value))
+        ):
+            found.add(f"{package}.{named[1]}")
         elif isinstance(node, ast.ImportFrom):
-            package = name if file.name == "__init__.py" else name.rpartition(".")[0]
             above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
             origin = ".".join([*above, *([node.module] if node.module else [])])
             # A name that is imported is a module, or stands in the module that it is imported from.

@@ -40,6 +40,7 @@ def test_an_import_is_seen_wherever_and_however_it_is_written(tmp_path):
         "train/data/__init__.py": "from .records import load_records",
         "train/data/records.py": "def load_records():\n    import modeling.images",
         "train/features/bank.py": "from ..data import records\nfrom modeling import images, open_image",
+        "train/__main__.py": "COMMANDS = ('features.bank:build', 'real:generated')",
         "app.py": "import torch\nfrom tests.conftest import VISION",
     }
     graph = imports(project(tmp_path, files))
@@ -48,6 +49,7 @@ def test_an_import_is_seen_wherever_and_however_it_is_written(tmp_path):
     assert graph["train.data.records"] == {"modeling.images"}
     assert graph["train.features.bank"] == {"train.data.records", "modeling.images", "modeling"}
     assert rooms(graph)["train.features"] == {"train.data", "modeling.images", "modeling"}
+    assert graph["train.__main__"] == {"train.features.bank"}
     assert graph["app"] == {"tests.conftest"}
 
 
