@@ -21,8 +21,9 @@ from modeling.cautions.known_data import FAR
 from modeling.detector import Detector
 from modeling.images import open_image
 from train.features.bank import FeatureBank
-from train.fit.held_out import BASELINES, baseline_scores, join_sources
+from train.fit.baselines import BASELINES, baseline_scores
 from train.fit.known_data import GROUPS, fit_gaussian, held_out_distances
+from train.measure.sources import join_sources
 
 NEIGHBOURS = 5
 SPLITS = 200

@@ -240,7 +240,7 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
     from train.arguments import RobustTrainingArguments
     from train.embedding_dataset import EmbeddingDataset
     from train.features.bank import FeatureBank
-    from train.fit.fitting import fit_head
+    from train.fit.head import fit_head
 
     torch.manual_seed(0)
     random_rows = pd.DataFrame({"label": (torch.rand(BANK_ROWS) < 0.8).long().numpy(), "source": "random"})

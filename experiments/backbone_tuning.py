@@ -39,12 +39,11 @@ from modeling.files import claim_folder, replacing, write_json
 from train.data.records import DataArguments, load_records
 from train.features.embedder import open_record
 from train.features.made_by import git_commit
-from train.fit.held_out import join_sources
 from train.jobs.processes import cores_of_a_process
 from train.jobs.shared_work import share_work
 from train.measure.bootstrap import auc_difference, with_interval
-from train.measure.metrics import roc_auc, source_weights, tpr_at_fpr
-from train.measure.sources import folds_of_sources
+from train.measure.metrics import roc_auc, tpr_at_fpr
+from train.measure.sources import folds_of_sources, join_sources, source_weights
 from train.report.markdown import number, share, table
 
 FOLDS = 5

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from train.features.bank import FeatureBank
-from train.fit.held_out import join_sources
-from train.measure.metrics import roc_auc, source_weights
-from train.measure.sources import folds_of_sources
+from train.measure.metrics import roc_auc
+from train.measure.sources import folds_of_sources, join_sources, source_weights
 from train.report.markdown import table
 
 SHARES = (0.25, 0.5, 0.75, 1.0)

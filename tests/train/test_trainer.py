@@ -181,7 +181,7 @@ def test_a_last_batch_that_training_drops_is_still_evaluated(tiny_model, tmp_pat
 
 
 def test_scores_after_fits_under_bfloat16_are_those_of_float32(tiny_model, tmp_path):
-    from train.fit.held_out import fit_head
+    from train.fit.head import fit_head
 
     generator = torch.Generator().manual_seed(0)
     rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b"] * 16})
@@ -260,7 +260,7 @@ def test_cvar_over_sources_without_them_is_refused(tiny_model, tmp_path):
 
 
 def test_a_fit_knows_the_sources_of_its_bank(tiny_model, tmp_path):
-    from train.fit.held_out import fit_head
+    from train.fit.head import fit_head
 
     rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b", "a", "c"] * 8})
     bank = FeatureBank(rows, torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), None, {})

@@ -1,16 +1,49 @@
-"""The frozen components of the image features, computed once for a fit instead of at every step."""
+"""Principal components of the image features: fitted once, and frozen while the head is fitted."""
 
+import copy
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from sklearn.decomposition import PCA
+from torch import Tensor, nn
 
 from modeling import RobustClipForImageClassification
 
+from ..features.bank import FeatureBank
+
+# So many rows give the principal components to three digits; more would only take memory.
+MOST_COMPONENT_ROWS = 20_000
 ROWS_AT_ONCE = 4096
+
+
+def fit_components(model: RobustClipForImageClassification, bank: FeatureBank, rows: np.ndarray) -> nn.ModuleList:
+    """Projections for the model's head to the principal components of these rows' image features, frozen.
+
+    Of each part all have one scale, a mean square of 1 on average, and so keep their shares of the variance. Whitened,
+    the many directions in which pictures hardly differ drown the few in which they do (experiments/README.md).
+    Of more than MOST_COMPONENT_ROWS rows every n-th is used.
+
+    Raises:
+        ValueError: there are not more rows than components.
+    """
+    rows = rows[:: -(-len(rows) // MOST_COMPONENT_ROWS)]
+    components = copy.deepcopy(cast(nn.ModuleList, model.head.components))
+    projections = [module for module in components if isinstance(module, nn.Linear)]
+    most = max(project.out_features for project in projections)
+    if len(rows) <= most:
+        raise ValueError(f"`head_components` must be below the number of rows to fit on, {len(rows)}, got {most}.")
+    parts = bank.image_embeds[torch.from_numpy(rows)].split(model.config.image_parts, dim=-1)
+    for project, part in zip(projections, parts, strict=True):
+        found = PCA(project.out_features, svd_solver="covariance_eigh").fit(part.double().numpy())
+        basis = found.components_ / np.sqrt(max(found.explained_variance_.mean(), np.finfo(np.float32).tiny))
+        with torch.no_grad():
+            project.weight.copy_(torch.from_numpy(basis))
+            project.bias.copy_(torch.from_numpy(-basis @ found.mean_))
+    return components
 
 
 @contextmanager
@@ -48,4 +81,4 @@ def projected(model: RobustClipForImageClassification, image_embeds: Tensor, row
             head.components, head.image_parts = components, widths
 
 
-__all__ = ["projected"]
+__all__ = ["fit_components", "projected"]

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from modeling import RobustClipForImageClassification
-from modeling.checkpoints import HEAD_FILE, default_backbone, load_processor
+from modeling.checkpoints import HEAD_FILE, load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
 from modeling.files import staged
 from modeling.verdicts import CLASSES, GENERATED, REAL
@@ -29,12 +29,15 @@ from ..jobs.processes import world_size
 from ..measure.calibration import Calibration, calibrate
 from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdicts
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
+from ..measure.sources import join_sources, split_by_source
 from ..measure.text_leak import PARTS, has_text, measure_text
 from ..publish.model import check_target, publish_checkpoint
 from ..report.card import read_notes, write_card
 from ..report.evaluation_file import write_evaluation
 from ..report.writing import write_report
-from .held_out import BASELINES, fit_head, held_out_scores, join_sources, split_by_source
+from .baselines import BASELINES
+from .head import backbone_folder, fit_head, new_model
+from .held_out import held_out_scores
 from .known_data import known_data_of
 from .options import FitArguments
 
@@ -70,10 +73,10 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> Evaluatio
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
     if not arguments.folds and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
         logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)
-    fold = split_by_source(bank, arguments.folds)
+    fold = split_by_source(bank.rows, arguments.folds)
     arguments = replace(arguments, head_components=_possible_components(bank, fold, arguments.head_components))
     model = new_model(bank, arguments)
-    bank.check_made_by(model.backbone, load_processor(_backbone_folder(bank)))
+    bank.check_made_by(model.backbone, load_processor(backbone_folder(bank)))
     bank = bank.narrow(model.config)
     settings = _settings(arguments, training)
     unfinished = Path(str(training.output_dir)) / "held-out-scores"
@@ -151,25 +154,6 @@ def _possible_components(bank: FeatureBank, fold: np.ndarray, asked: int | None)
     return possible
 
 
-def new_model(bank: FeatureBank, arguments: FitArguments) -> RobustClipForImageClassification:
-    """The bank's backbone with a fresh head."""
-    return RobustClipForImageClassification.from_backbone(
-        _backbone_folder(bank),
-        use_text=bank.text_embeds is not None,
-        image_layers=arguments.image_layers,
-        image_tokens=arguments.image_tokens,
-        head_components=arguments.head_components,
-        head_depth=arguments.head_depth,
-        head_width=arguments.head_width,
-        head_dropout=arguments.head_dropout,
-    )
-
-
-def _backbone_folder(bank: FeatureBank) -> str:
-    """Folder or Hub id of the bank's backbone."""
-    return str(default_backbone()) if bank.info["backbone"] == "default" else bank.info["backbone"]
-
-
 def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """The settings that decide a fit."""
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
@@ -204,7 +188,7 @@ def _write_checkpoint(
     backbone = bank.info["backbone"]
     config.backbone_name = HUB_ID if backbone == "default" else backbone
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
-    processor = load_processor(_backbone_folder(bank))
+    processor = load_processor(backbone_folder(bank))
     known_data = known_data_of(bank, config)
     with staged(Path(str(training.output_dir))) as folder:
         model.eval().save_pretrained(folder)

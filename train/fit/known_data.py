@@ -12,8 +12,8 @@ from modeling import RobustClipConfig
 from modeling.cautions.known_data import KnownData, backbone_of
 
 from ..features.bank import FeatureBank
+from ..measure.sources import join_sources
 from ..report.evaluation_file import read_evaluation
-from .held_out import join_sources
 from .options import KnownDataArguments
 
 # Groups of sources that are held out in turn, and pictures at most: the mean and the covariance need no more.

@@ -5,14 +5,10 @@ from dataclasses import dataclass, field
 from ..options import SourceArguments, TargetArguments
 
 
-@dataclass
-class FitArguments(SourceArguments, TargetArguments):
-    """What to fit, and how to hold sources out."""
+@dataclass(kw_only=True)
+class HeadArguments:
+    """What the head reads, and its size."""
 
-    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
-    folds: int = field(
-        default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
-    )
     image_layers: list[int] = field(
         default_factory=list,
         metadata={"help": "Blocks whose tokens the head sees beside the embedding; none by default, as in the paper."},
@@ -30,6 +26,16 @@ class FitArguments(SourceArguments, TargetArguments):
     head_depth: int = field(default=3, metadata={"help": "Blocks of the head. Paper: 3."})
     head_width: int | None = field(default=None, metadata={"help": "Width of the head; its input's by default."})
     head_dropout: float = field(default=0.335, metadata={"help": "Dropout of the head. Reference: 0.335."})
+
+
+@dataclass
+class FitArguments(SourceArguments, TargetArguments, HeadArguments):
+    """What to fit, and how to hold sources out."""
+
+    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
+    folds: int = field(
+        default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
+    )
     head_output: str | None = field(
         default=None,
         metadata={
@@ -47,4 +53,4 @@ class KnownDataArguments(SourceArguments):
     output: str = field(metadata={"help": "Checkpoint folder, or that of `fit --head_output`; its head stays."})
 
 
-__all__ = ["FitArguments", "KnownDataArguments"]
+__all__ = ["FitArguments", "HeadArguments", "KnownDataArguments"]

@@ -22,9 +22,9 @@ from modeling.verdicts import CLASSES
 from ..features.embedder import open_record
 from .bootstrap import with_interval
 from .duplicates import find_duplicates
-from .metrics import roc_auc, source_weights
+from .metrics import roc_auc
 from .schema import BiasAudit, Figure, Matched
-from .sources import folds_of_sources
+from .sources import folds_of_sources, source_weights
 
 FOLDS = 5
 # A rule gives the classes away from this AUC on, if its interval also lies above chance.

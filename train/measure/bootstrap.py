@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
-from .metrics import number_sources, roc_auc
+from .metrics import roc_auc
 from .schema import Figure, Interval
+from .sources import number_sources
 
 # A figure of (labels, scores, weights), NaN where it is not defined. It may not depend on the order of the rows.
 # `scores` may have a column for each detector.

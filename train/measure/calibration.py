@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from modeling.verdicts import verdicts
 
-from .metrics import source_weights
+from .sources import source_weights
 
 # A source of fewer pictures says little about its own rate of false alarms.
 SOURCE_PICTURES = 30

@@ -21,15 +21,7 @@ from .bootstrap import (
 )
 from .calibration import calibrate
 from .groups import measure_groups, worst_groups
-from .metrics import (
-    RANKING,
-    brier_score,
-    expected_calibration_error,
-    ranking,
-    reliability,
-    roc_auc,
-    source_weights,
-)
+from .metrics import RANKING, brier_score, expected_calibration_error, ranking, reliability, roc_auc
 from .robustness import measure_robustness
 from .schema import (
     ByClass,
@@ -43,6 +35,7 @@ from .schema import (
     Verdicts,
     ViewFigures,
 )
+from .sources import source_weights
 
 
 def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_threshold: float) -> ScoreFigures:

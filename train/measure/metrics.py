@@ -1,7 +1,6 @@
 """Metrics of a detector. Scores: higher is more likely generated. Labels: 0 = real, 1 = generated."""
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from .schema import ReliabilityBin
@@ -133,38 +132,13 @@ def _cumulated(labels: ArrayLike, scores: ArrayLike, weights: ArrayLike | None) 
     return flagged, found
 
 
-def source_weights(labels: ArrayLike, sources: ArrayLike) -> NDArray[np.float64]:
-    """Weights (N,) that give every source of a class the same total, and each class half of all."""
-    labels = np.asarray(labels)
-    source_of_row, _ = number_sources(labels, sources)
-    weights = 1.0 / np.bincount(source_of_row)[source_of_row]
-    for label in np.unique(labels):
-        weights[labels == label] /= weights[labels == label].sum() * len(np.unique(labels))
-    return weights
-
-
-def number_sources(labels: NDArray, sources: ArrayLike) -> tuple[NDArray[np.int64], list[int]]:
-    """Number of each row's (class, source), classes one after the other, and how many sources each class has."""
-    classes = [labels == label for label in np.unique(labels)]
-    source_of_row = np.empty(len(labels), dtype=np.int64)
-    counts: list[int] = []
-    for rows in classes:
-        # By hashing: a million names are numbered in a fifth of the time that sorting them takes.
-        numbers, names = pd.factorize(np.asarray(sources)[rows], sort=True)
-        source_of_row[rows] = numbers + sum(counts)
-        counts.append(len(names))
-    return source_of_row, counts
-
-
 __all__ = [
     "RANKING",
     "average_precision",
     "brier_score",
     "expected_calibration_error",
-    "number_sources",
     "ranking",
     "reliability",
     "roc_auc",
-    "source_weights",
     "tpr_at_fpr",
 ]

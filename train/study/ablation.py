@@ -16,7 +16,8 @@ from modeling.verdicts import CLASSES
 from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import git_commit
-from ..fit.held_out import BASELINES, join_sources
+from ..fit.baselines import BASELINES
+from ..measure.sources import join_sources
 from . import landscape
 from .ablation_report import write_report
 from .figures import WORST_SOURCE_PICTURES

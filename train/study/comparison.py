@@ -23,11 +23,11 @@ from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.embedder import STANDARD_VIEW
 from ..features.made_by import made_by
-from ..fit.held_out import join_sources
 from ..measure.bootstrap import auc_difference, mean_with_interval, with_interval, with_intervals
 from ..measure.calibration import SOURCE_PICTURES, Calibration, calibrate
 from ..measure.duplicates import find_duplicates
-from ..measure.metrics import expected_calibration_error, ranking, roc_auc, source_weights
+from ..measure.metrics import expected_calibration_error, ranking, roc_auc
+from ..measure.sources import join_sources, source_weights
 from .comparison_plan import CHOSEN, Plan, read_plan
 from .comparison_report import write_report
 from .figures import mean_over_seeds

@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 from ..arguments import RobustTrainingArguments
+from ..fit.baselines import BASELINES
 from ..fit.fitting import FitArguments
-from ..fit.held_out import BASELINES
 from .fits import Case
 
 # The row that answers for every group with the attempt chosen inside; no attempt may have its name.

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from modeling.verdicts import CLASSES
 
 from ..measure.bootstrap import DRAWS, Statistic, bootstrap_interval
-from ..measure.metrics import roc_auc, source_weights, tpr_at_fpr
+from ..measure.metrics import roc_auc, tpr_at_fpr
+from ..measure.sources import source_weights
 
 FIGURES = {
     "auc": "AUC",

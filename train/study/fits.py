@@ -29,8 +29,10 @@ from modeling.verdicts import CLASSES
 from ..arguments import RobustTrainingArguments
 from ..embedding_dataset import score_embeddings
 from ..features.bank import FeatureBank
-from ..fit.fitting import FitArguments, new_model
-from ..fit.held_out import BASELINES, baseline_scores, fit_components, fit_head
+from ..fit.baselines import BASELINES, baseline_scores
+from ..fit.components import fit_components
+from ..fit.fitting import FitArguments
+from ..fit.head import fit_head, new_model
 from ..jobs.shared_work import share_work
 from ..losses import robust_loss
 from ..measure.sources import folds_of_sources

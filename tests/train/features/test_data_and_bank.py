@@ -23,7 +23,7 @@ from train.features import bank as feature_bank
 from train.features.bank import FeatureBank, build_feature_bank
 from train.features.embedder import open_record
 from train.fit.fitting import FitArguments, fit
-from train.fit.held_out import split_by_source
+from train.measure.sources import split_by_source
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ def test_few_rows_give_a_head_with_fewer_components(bank, tmp_path, caplog):
     settings = arguments(tmp_path / "out", max_steps=3, per_device_train_batch_size=64)
     asked = {"head_depth": 1, "head_components": 100, "folds": 3}
     fit(FitArguments(bank=str(tmp_path / "bank"), **asked), settings)
-    held_out = np.bincount(split_by_source(bank, 3)[bank.rows["view"] >= 0])
+    held_out = np.bincount(split_by_source(bank.rows, 3)[bank.rows["view"] >= 0])
     possible = (held_out.sum() - held_out.max()) // 2  # half of what the largest group leaves
     assert f"{possible} head_components instead of 100" in caplog.text
     assert RobustClipForImageClassification.from_pretrained(tmp_path / "out").config.head_components == possible

@@ -10,9 +10,9 @@ from tests.pictures import picture
 from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.features.bank import build_feature_bank, load_backbone
-from train.fit.components import projected
-from train.fit.fitting import FitArguments, new_model
-from train.fit.held_out import fit_components, fit_head
+from train.fit.components import fit_components, projected
+from train.fit.fitting import FitArguments
+from train.fit.head import fit_head, new_model
 from train.fit.known_data import known_data_of
 
 WIDE = {"image_layers": [1, 2], "image_tokens": ["class", "patch_mean"]}

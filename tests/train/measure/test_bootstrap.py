@@ -15,15 +15,8 @@ from train.measure.bootstrap import (
     wilson_interval,
     with_intervals,
 )
-from train.measure.metrics import (
-    RANKING,
-    average_precision,
-    brier_score,
-    number_sources,
-    ranking,
-    roc_auc,
-    tpr_at_fpr,
-)
+from train.measure.metrics import RANKING, average_precision, brier_score, ranking, roc_auc, tpr_at_fpr
+from train.measure.sources import number_sources
 
 
 def naive_interval(statistic, labels, scores, sources, weights=None, draws=1000, seed=0):

@@ -18,9 +18,9 @@ from train.measure.metrics import (
     ranking,
     reliability,
     roc_auc,
-    source_weights,
     tpr_at_fpr,
 )
+from train.measure.sources import source_weights
 
 
 def test_auc_equals_the_mann_whitney_statistic():

@@ -17,8 +17,8 @@ from tests.train.tiny_training import arguments
 from train.__main__ import command_of
 from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank
-from train.fit.fitting import FitArguments, new_model
-from train.fit.held_out import fit_head
+from train.fit.fitting import FitArguments
+from train.fit.head import fit_head, new_model
 from train.losses import robust_loss
 from train.parsing import parse
 from train.study import ablation, landscape

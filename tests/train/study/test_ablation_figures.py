@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from train.measure.metrics import roc_auc, source_weights
+from train.measure.metrics import roc_auc
+from train.measure.sources import source_weights
 from train.study import figures as ablation_figures
 from train.study.ablation_report import finding
 from train.study.figures import HeldOut

@@ -20,8 +20,8 @@ from train.__main__ import command_of
 from train.embedding_dataset import score_embeddings
 from train.features.bank import FeatureBank
 from train.features.embedder import STANDARD_VIEW
-from train.fit.fitting import FitArguments, new_model
-from train.fit.held_out import fit_head
+from train.fit.fitting import FitArguments
+from train.fit.head import fit_head, new_model
 from train.measure.calibration import calibrate
 from train.parsing import parse
 from train.study.comparison import CompareArguments, Nested, compare
