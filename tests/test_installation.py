@@ -1,4 +1,4 @@
-"""`make` and pip with the project: which PyTorch is installed, and what an interrupted installation leaves."""
+"""Installing the project: what its wheel holds, which PyTorch `make` takes, what an interruption leaves."""
 
 import functools
 import http.server
@@ -14,9 +14,30 @@ import pytest
 
 from modeling.embedded import ROOT
 
-pytestmark = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-
 VERSION = "2.13.5"  # no real one
+
+
+BUILD = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
+
+
+def tracked(*names):
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", "--", *names], capture_output=True, check=True)
+    return {name for name in listed.stdout.decode().split("\0") if name and (ROOT / name).is_file()}
+
+
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path):
+    """Recipes, templates, sentences, the default's checkpoint and card, the examples."""
+    for name in tracked():
+        (tmp_path / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / "project" / name)
+    command = [sys.executable, "-W", "ignore", "-c", BUILD, str(tmp_path)]
+    result = subprocess.run(command, cwd=tmp_path / "project", capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    files = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert files == tracked(
+        "*.py", "model_card.md", "modeling", "space", "train", "checkpoints", "examples"
+    ) - tracked("bench", "browser", "docs", "experiments", "tests")
 
 
 def write_wheel(folder, version):
@@ -37,6 +58,8 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def installation(tmp_path_factory):
     """make's step for PyTorch against an index on loopback; `choose(builds)` says what would be installed."""
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
     folder = tmp_path_factory.mktemp("installation")
     handler = functools.partial(QuietHandler, directory=folder)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
