@@ -5,7 +5,12 @@ from tests.running_page import free_port
 
 def start_two(python, *command, **environment):
     """The processes of ranks 0 and 1."""
-    together = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    together = {
+        "WORLD_SIZE": "2",
+        "LOCAL_WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+    }
     together |= environment
     return [python.start(*command, RANK=rank, LOCAL_RANK=rank, **together) for rank in "01"]
 

@@ -1,11 +1,8 @@
 """Killed without warning (SIGKILL) and started again: the same weights as without the kill."""
 
-import os
+import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -14,7 +11,6 @@ import torch
 from safetensors.torch import load_file
 
 from modeling import RobustClipForImageClassification
-from modeling.embedded import ROOT
 from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.features.bank import FeatureBank, build_feature_bank
@@ -22,9 +18,9 @@ from train.fit import fitting as fit_module
 from train.fit import held_out
 from train.fit.fitting import FitArguments, fit
 
-WORKER = """
-import sys, time
-sys.path.insert(0, ".")
+# argv: folder, what the training goes on from, the step at which it is killed.
+TRAINING = """
+import os, signal, sys
 import torch
 from transformers import TrainerCallback
 from modeling import RobustClipConfig, RobustClipForImageClassification
@@ -33,11 +29,12 @@ from tests.train.tiny_training import arguments, embeddings
 from train.embedding_dataset import collate_batch
 from train.trainer import RobustTrainer
 
-folder, resume, pause = sys.argv[1], sys.argv[2] == "resume", float(sys.argv[3])
+folder, start, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
-class Slow(TrainerCallback):
-    def on_step_end(self, *args, **kwargs):
-        time.sleep(pause)
+class Kill(TrainerCallback):
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == last:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 torch.manual_seed(0)
 model = RobustClipForImageClassification(RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT)))
@@ -48,74 +45,54 @@ trainer = RobustTrainer(
     ),
     train_dataset=embeddings(rows=80),  # 5 steps an epoch: the checkpoints lie within epochs
     data_collator=collate_batch,
-    callbacks=[Slow()],
+    callbacks=[Kill()],
 )
-trainer.train(resume_from_checkpoint=resume)
+trainer.train(resume_from_checkpoint=start == "resume")
 trainer.save_model(folder + "/final")
 """
 
 
-def start(tmp_path, folder, resume, pause):
-    script = tmp_path / "worker.py"
-    script.write_text(WORKER)
-    command = [sys.executable, script, folder, resume, pause]
-    return subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
-
-
-def finish(process):
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors.decode()[-3000:]
-
-
-def test_training_that_was_killed_ends_with_the_same_weights(tmp_path):
+def test_training_that_was_killed_ends_with_the_same_weights(python, tmp_path):
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    uninterrupted = start(tmp_path, whole, "fresh", 0)
-    process = start(tmp_path, killed, "fresh", 0.5)
-    deadline = time.monotonic() + 100
-    while not (killed / "checkpoint-6" / "trainer_state.json").is_file():
-        assert process.poll() is None, process.stderr.read().decode()[-3000:]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-    assert not (killed / "checkpoint-24").exists()
-    finish(start(tmp_path, killed, "resume", 0))
-    finish(uninterrupted)
-    expected, found = (
-        load_file(whole / "final" / "model.safetensors"),
-        load_file(killed / "final" / "model.safetensors"),
-    )
+    assert python.run("-c", TRAINING, killed, "fresh", 7).returncode == -signal.SIGKILL
+    assert (killed / "checkpoint-6" / "trainer_state.json").is_file()
+    assert not (killed / "final").exists()
+    for folder, start in ((killed, "resume"), (whole, "fresh")):
+        result = python.run("-c", TRAINING, folder, start, -1)
+        assert result.returncode == 0, result.stderr[-3000:]
+    expected, found = (load_file(folder / "final" / "model.safetensors") for folder in (whole, killed))
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
-BANK_WORKER = """
-import sys
-sys.path.insert(0, ".")
-from train.fit import fitting as fit_module
-from train.fit import held_out
+# Killed when it is about to write its fourth shard.
+BANK = """
+import os, signal, sys
 from train.data import DataArguments, load_records
-from train.features.bank import build_feature_bank
+from train.features import bank
 
 records, output, backbone = sys.argv[1:]
-build_feature_bank(
+write, written = bank._write_tables, []
+
+def write_or_die(*given):
+    if len(written) == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(*given)
+    written.append(given)
+
+bank._write_tables = write_or_die
+bank.build_feature_bank(
     load_records(DataArguments(data=records)), output, backbone=backbone, views=3, batch_size=5, shard_size=2
 )
 """
 
 
-def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(tmp_path, parquet, backbone):
-    script = tmp_path / "worker.py"
-    script.write_text(BANK_WORKER)
-    command = [sys.executable, script, parquet, tmp_path / "killed", backbone]
-    process = subprocess.Popen(list(map(str, command)), cwd=ROOT, stderr=subprocess.DEVNULL)
-    while len(list((tmp_path / "killed").glob("*.arrow"))) < 3:
-        assert process.poll() is None
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(python, tmp_path, parquet, backbone):
+    result = python.run("-c", BANK, parquet, tmp_path / "killed", backbone)
+    assert result.returncode == -signal.SIGKILL, result.stderr
     with pytest.raises(ValueError, match="is not finished"):
         FeatureBank.load(tmp_path / "killed")
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "killed").glob("shard*.arrow")}
-    assert 3 <= len(kept) < 12
+    assert len(kept) == 3
 
     records, settings = load_records(DataArguments(data=str(parquet))), {"views": 3, "batch_size": 5, "shard_size": 2}
     found = build_feature_bank(records, tmp_path / "killed", backbone=str(backbone), **settings)
@@ -126,35 +103,35 @@ def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(tmp_path, parqu
     assert not found.rows.duplicated(["record_id", "view"]).any()
 
 
-FIT_WORKER = """
-import sys, time
-sys.path.insert(0, ".")
-from tests.train.fit.test_resume import FIT_SETTINGS
-from tests.train.tiny_training import arguments
-from train.fit import fitting as fit_module
-from train.fit import held_out
-
-bank, output = sys.argv[1:]
-fit_head = held_out.fit_head
-held_out.fit_head = lambda *given: (time.sleep(0.5), fit_head(*given))
-fit_module.fit(fit_module.FitArguments(bank=bank, folds=3, head_depth=1), arguments(output, **FIT_SETTINGS))
-"""
 FIT_SETTINGS = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
+# Killed when it is about to fit its third fold.
+FIT = """
+import json, os, signal, sys
+from tests.train.tiny_training import arguments
+from train.fit import fitting, held_out
+
+bank, output, settings = sys.argv[1:]
+fit_head, fitted = held_out.fit_head, []
+
+def fit_or_die(*given):
+    if len(fitted) == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    fit_head(*given)
+    fitted.append(given)
+
+held_out.fit_head = fit_or_die
+fitting.fit(fitting.FitArguments(bank=bank, folds=3, head_depth=1), arguments(output, **json.loads(settings)))
+"""
 
 
-def test_a_fit_that_was_killed_goes_on_with_the_fold_that_was_not_done(tmp_path, parquet, backbone, monkeypatch):
+def test_a_fit_that_was_killed_goes_on_with_the_fold_that_was_not_done(
+    python, tmp_path, parquet, backbone, monkeypatch
+):
     records = load_records(DataArguments(data=str(parquet)))
     build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=1)
-    script = tmp_path / "worker.py"
-    script.write_text(FIT_WORKER)
-    command = list(map(str, [sys.executable, script, tmp_path / "bank", tmp_path / "killed"]))
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    result = python.run("-c", FIT, tmp_path / "bank", tmp_path / "killed", json.dumps(FIT_SETTINGS))
+    assert result.returncode == -signal.SIGKILL, result.stderr
     kept = tmp_path / "killed" / "held-out-scores"
-    while len(list(kept.glob("*.safetensors"))) < 2:
-        assert process.poll() is None, process.stderr.read().decode()[-3000:]
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
     assert len(list(kept.glob("*.safetensors"))) == 2
     shutil.copytree(tmp_path / "killed", tmp_path / "other")
 
