@@ -23,10 +23,10 @@ class TargetArguments:
     """Which error rates the verdicts aim at."""
 
     target_fpr: float = field(
-        default=0.03, metadata={"help": "Share of real pictures that may be called generated, sources alike."}
+        default=0.03, metadata={"help": "Share of real pictures that may be called generated, source-weighted."}
     )
     target_fnr: float = field(
-        default=0.10, metadata={"help": "Share of generated pictures that may be called real, sources alike."}
+        default=0.10, metadata={"help": "Share of generated pictures that may be called real, source-weighted."}
     )
     target_source_fpr: float | None = field(
         default=None,

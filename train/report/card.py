@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from modeling import RobustClipConfig
 from modeling.embedded import CARD_FILE, MODEL_CARD, ROOT
 from modeling.files import write_text
-from modeling.verdicts import GENERATED, REAL
+from modeling.verdicts import CLASSES, GENERATED, REAL
 
 from ..measure.schema import Evaluation, Figure, FitFacts
 from .audit import audit_finding
@@ -137,6 +137,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             fit=fit,
             settings=fit["arguments"],
             made_by=evaluation["made_by"],
+            classes=CLASSES,
         )
     )
 

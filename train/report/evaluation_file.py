@@ -1,13 +1,14 @@
-"""Reading and writing evaluation.json: the one place."""
+"""Reading and writing evaluation.json: the one place. A file that lacks a field, or has another, is refused."""
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, cast, get_args, get_origin, get_type_hints, is_typeddict
 
 from modeling.files import write_json
 
 from ..measure.duplicates import without_record_ids
-from ..measure.schema import VERSION, Evaluation, find_mismatch
+from ..measure.schema import VERSION, Evaluation
 
 EVALUATION_FILE = "evaluation.json"
 _WHAT_TO_DO = "make it again with `python -m train fit` or `python -m train evaluate`"
@@ -62,4 +63,58 @@ def rounded(value: Any) -> Any:
     return value
 
 
-__all__ = ["EVALUATION_FILE", "as_written", "read_evaluation", "rounded", "write_evaluation"]
+def find_mismatch(value: object, expected: Any, place: str = "") -> str | None:
+    """The first place where a value read from JSON differs from a type, in words; `None` where it fits.
+
+    Args:
+        value: dictionaries, lists, texts, numbers, truth values and `None`.
+        expected: a TypedDict, `dict[str, ...]`, `list`, `tuple`, `... | None`, `Any`, or a plain type. `Annotated` by
+            names, a dictionary has these keys and no other, and a text is one of them.
+        place: how the value is called.
+    """
+    origin, arguments = get_origin(expected), get_args(expected)
+    if expected is Any or (value is None and NoneType in arguments):
+        return None
+    if origin in (Union, UnionType):  # `Annotated[...] | None` is the former
+        return find_mismatch(value, next(kind for kind in arguments if kind is not NoneType), place)
+    if is_typeddict(expected):
+        return _fields_mismatch(value, get_type_hints(expected, include_extras=True), place)
+    if origin is Annotated:
+        kind, names = arguments
+        if get_origin(kind) is dict:
+            return _fields_mismatch(value, dict.fromkeys(names, get_args(kind)[1]), place)
+        return None if value in names else f"{place} is {value!r}"
+    if origin is dict:
+        return _fields_mismatch(value, dict.fromkeys(value if isinstance(value, dict) else (), arguments[1]), place)
+    if origin in (list, tuple):
+        return _items_mismatch(value, arguments, place, is_tuple=origin is tuple)
+    fits = isinstance(value, (int, float) if expected is float else expected)
+    return None if fits and (expected is bool or not isinstance(value, bool)) else f"{place} is {value!r}"
+
+
+def _fields_mismatch(value: object, fields: dict[str, Any], place: str) -> str | None:
+    if not isinstance(value, dict):
+        return f"{place or 'it'} is {type(value).__name__} instead of fields"
+    prefix = f"{place}." if place else ""
+    if missing := [name for name in fields if name not in value]:
+        return f"{prefix}{missing[0]} is missing"
+    if unknown := sorted(set(value) - set(fields)):
+        return f"{prefix}{unknown[0]} is unknown"
+    found = (find_mismatch(value[name], kind, f"{prefix}{name}") for name, kind in fields.items())
+    return next((mismatch for mismatch in found if mismatch), None)
+
+
+def _items_mismatch(value: object, kinds: tuple[Any, ...], place: str, *, is_tuple: bool) -> str | None:
+    if not isinstance(value, list | tuple):
+        return f"{place} is {type(value).__name__} instead of a list"
+    if is_tuple and len(value) != len(kinds):
+        return f"{place} has {len(value)} items instead of {len(kinds)}"
+    of_each = kinds if is_tuple else kinds * len(value)
+    found = (
+        find_mismatch(item, kind, f"{place}[{number}]")
+        for number, (item, kind) in enumerate(zip(value, of_each, strict=True))
+    )
+    return next((mismatch for mismatch in found if mismatch), None)
+
+
+__all__ = ["EVALUATION_FILE", "as_written", "find_mismatch", "read_evaluation", "rounded", "write_evaluation"]
