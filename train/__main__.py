@@ -8,13 +8,13 @@ from command_line import clear_errors, log_to_stderr
 
 from .data.options import DataArguments
 from .features.options import FeatureArguments
-from .fit.options import FitArguments, KnownDataArguments
+from .fit.options import FitArguments, HeadArguments, KnownDataArguments
 from .options import CalibrateArguments, EvaluateArguments, MethodArguments, TrainerArguments
 from .parsing import Command, nearest, parse
 from .publish.options import ExportArguments, PublishArguments, PublishSpaceArguments
 from .report.options import AuditArguments, CardArguments
 from .score.options import PictureArguments, ScoreArguments
-from .study.options import AblationArguments, CompareArguments
+from .study.options import StudyArguments
 
 TRAINING = (MethodArguments, TrainerArguments)
 # In the order of a first project. A name without options imports nothing heavy.
@@ -96,15 +96,15 @@ COMMANDS = (
     Command(
         "ablate",
         "measure what each part of the recipe is worth, on sources that no fit has seen",
-        "study.commands:run_ablation",
-        (AblationArguments, *TRAINING),
+        "study.commands:run_plan",
+        (StudyArguments, HeadArguments, *TRAINING),
         first=("bank", "output", "folds", "seeds", "merge_sources", "num_train_epochs"),
     ),
     Command(
         "compare",
-        "compare attempts of a plan, with nothing chosen on the pictures that measure them",
-        "study.commands:run_comparison",
-        (CompareArguments, *TRAINING),
+        "compare the cases of a plan, on sources that no fit has seen",
+        "study.commands:run_plan",
+        (StudyArguments, HeadArguments, *TRAINING),
         by_place=("plan",),
         first=("plan", "bank", "output", "folds", "seeds", "merge_sources", "num_train_epochs"),
     ),

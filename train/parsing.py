@@ -114,7 +114,8 @@ def _as_flags(command: Command, arguments: list[str]) -> list[str]:
     """A leading YAML file or values by place as flags, and `--a-b` as `--a_b`."""
     leading = [*itertools.takewhile(lambda argument: not argument.startswith("-"), arguments)]
     flags = [_underscored(argument) for argument in arguments]
-    # A plan is a YAML file too, and no file of settings.
+    if command.by_place == ("plan",) and len(leading) == 2:  # a plan is a YAML file too, and no file of settings
+        return ["--plan", leading[0], *yaml_flags(Path(leading[1])), *flags[2:]]
     if leading and leading[0].endswith((".yaml", ".yml")) and command.by_place != ("plan",):
         return yaml_flags(Path(leading[0])) + flags[1:]
     if command.by_place and len(leading) == len(command.by_place):
@@ -192,8 +193,7 @@ def _usage(command: Command) -> str:
     flags = "".join(f" --{name} {name.upper()}" for name in _required(command) if name not in command.by_place)
     places = "".join(f" {name.upper()}" for name in command.by_place)
     forms = [f"{places}{flags} [options]"]
-    if command.by_place != ("plan",):
-        forms.append(" FILE.yaml [options]")
+    forms.append(f"{places if command.by_place == ('plan',) else ''} FILE.yaml [options]")
     return f"\n{' ' * len('usage: ')}".join(f"python -m train {command.name}{form}" for form in forms)
 
 

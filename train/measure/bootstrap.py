@@ -189,6 +189,8 @@ def with_intervals(
     rows: pd.DataFrame,
     scores: NDArray,
     weights: NDArray | None = None,
+    *,
+    draws: int = DRAWS,
 ) -> dict[str, Figure | None]:
     """The figures of a statistic that returns several, by name: each as of `with_interval`, at the cost of one.
 
@@ -198,13 +200,14 @@ def with_intervals(
         rows: one row a picture or more: label, source.
         scores: (N,) or (N, K) of the rows.
         weights: (N,) of the rows, all equal by default.
+        draws: number of resamples.
     """
     labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
     weights = np.ones(len(rows)) if weights is None else weights
     values = np.atleast_1d(statistic(labels, scores, weights))
     if np.isnan(values).all():
         return dict.fromkeys(names)
-    found = bootstrap_intervals(statistic, labels, scores, sources, weights=weights)
+    found = bootstrap_intervals(statistic, labels, scores, sources, weights=weights, draws=draws)
     intervals: Sequence[Interval | None] = [None] * len(names) if found is None else found
     return {
         name: None if np.isnan(value) else {"value": float(value), "interval": interval}
@@ -212,12 +215,13 @@ def with_intervals(
     }
 
 
-def mean_with_interval(rows: pd.DataFrame, values: ArrayLike) -> Figure | None:
+def mean_with_interval(rows: pd.DataFrame, values: ArrayLike, *, draws: int = DRAWS) -> Figure | None:
     """Mean of `values` (N,) over rows of label and source, and its bootstrap interval; `None` for no rows."""
     if rows.empty:
         return None
     values = np.asarray(values, dtype=np.float64)
-    interval = bootstrap_interval(weighted_mean, rows["label"].to_numpy(), values, rows["source"].to_numpy())
+    labels, sources = rows["label"].to_numpy(), rows["source"].to_numpy()
+    interval = bootstrap_interval(weighted_mean, labels, values, sources, draws=draws)
     return {"value": float(values.mean()), "interval": interval}
 
 

@@ -1,1 +1,1 @@
-"""Many fits on held-out sources, compared: `python -m train ablate` and `compare`."""
+"""Many fits on held-out sources, compared by a plan: `python -m train ablate` and `compare`."""

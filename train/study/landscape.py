@@ -10,15 +10,23 @@ bit.
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from modeling import RobustClipForImageClassification
+
+from ..arguments import RobustTrainingArguments
+from ..features.bank import FeatureBank
+from ..losses import robust_loss
 from ..sam import SAM
 
 # Distances along a direction; 1 is as far as the weights are long. The middle one is 0, the head itself.
 STEPS = np.round(np.linspace(-1, 1, 21), 2)
 GRID_STEPS = np.round(np.linspace(-1, 1, 17), 3)
+# Radius of the ball in which sharpness is measured: that of SAM by default.
+RHO = 0.05
 # The rise at this distance is reported as one number.
 RISE_AT = 0.5
 DIRECTIONS = 5
@@ -28,7 +36,31 @@ RANDOM_POINTS = 20
 Loss = Callable[[], Tensor]
 
 
-def measure_landscape(model: nn.Module, loss: Loss, *, rho: float, seed: int, with_grid: bool) -> dict:
+def recipe_loss(
+    model: RobustClipForImageClassification, bank: FeatureBank, rows: NDArray, training: RobustTrainingArguments
+) -> Loss:
+    """The recipe's loss of a model on these rows of a bank, as one batch."""
+    labels = torch.tensor(bank.rows["label"].to_numpy()[rows])
+    text = None if bank.text_embeds is None else bank.text_embeds[rows]
+    over_sources = training.cvar_over == "sources"
+    sources = torch.from_numpy(pd.factorize(bank.rows["source"].to_numpy()[rows])[0]) if over_sources else None
+
+    def loss() -> Tensor:
+        return robust_loss(
+            model(image_embeds=bank.image_embeds[rows], text_embeds=text).score,
+            labels,
+            cvar_alpha=training.cvar_alpha,
+            auc_margin=training.auc_margin,
+            auc_power=training.auc_power,
+            cvar_weight=training.cvar_weight,
+            sources=sources,
+            label_smoothing=training.label_smoothing_factor,
+        ).loss
+
+    return loss
+
+
+def measure_landscape(model: nn.Module, loss: Loss, *, seed: int, with_grid: bool, rho: float = RHO) -> dict:
     """Slices and sharpness around the trainable parameters of a model.
 
     Args:
@@ -143,4 +175,4 @@ def _trainable(model: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
-__all__ = ["filter_normalised_direction", "losses_at", "measure_landscape", "sharpness"]
+__all__ = ["filter_normalised_direction", "losses_at", "measure_landscape", "recipe_loss", "sharpness"]

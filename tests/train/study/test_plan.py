@@ -1,0 +1,42 @@
+"""Plans that cannot be run are refused with their place."""
+
+import pytest
+import yaml
+
+from train.study.plan import CHOSEN, read_plan
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"sections": []}, "must hold a list `sections`"),
+        ({"attempts": [], "sections": [{"title": "x"}]}, "must not hold attempts"),
+        ({"sections": [{"cases": []}]}, "Section 1 of .* must have a `title`"),
+        ([{"depth": 3}], "each case must have a `name`"),
+        (["x"], "must name an earlier case or describe one, got 'x'"),
+        ([{"name": "x", "depth": 3}], "Case 'x' must not hold depth"),
+        ([{"name": "x"}, {"name": "x"}], "a name of its own, got 'x' again"),
+        ([{"name": CHOSEN}], "a name of its own"),
+        ([{"name": "x", "baseline": "forest"}], "one of logistic regression"),
+        ([{"name": "x", "inputs": "sound"}], "must be all, image or text, got 'sound'"),
+        ([{"name": "x", "compared_with": "y"}], "must name its cases, got y"),
+        ([{"name": "x", "settings": {"rho": 3}}], "`settings` of 'x' must not hold rho"),
+    ],
+)
+def test_a_bad_plan_is_refused_with_its_place(tmp_path, content, message):
+    if isinstance(content, list):
+        content = {"sections": [{"title": "Cases", "cases": content}]}
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(content))
+    with pytest.raises(ValueError, match=message):
+        read_plan(tmp_path / "plan.yaml")
+
+
+def test_a_case_starts_from_the_recipe_and_may_be_shown_again(tmp_path):
+    cases = [{"name": "x", "settings": {"sam_rho": 0.0}}, {"name": "y", "compared_with": {"x": "SAM"}}]
+    sections = [{"title": "A", "cases": cases, "seeds": 1}, {"title": "B", "cases": ["y"]}]
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump({"recipe": {"sam_rho": 0.1}, "sections": sections}))
+    plan = read_plan(tmp_path / "plan.yaml")
+    assert {name: case.settings for name, case in plan.cases.items()} == {"x": {"sam_rho": 0.0}, "y": {"sam_rho": 0.1}}
+    assert plan.pairs == [("y", "x", "SAM")]
+    assert plan.sections[1].cases == ("y",)
+    assert plan.cases["y"].seeds == 1

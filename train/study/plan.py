@@ -1,0 +1,176 @@
+"""The plan of a study, read from a YAML file: its cases, and the sections of its report (docs/studies.md)."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..arguments import RobustTrainingArguments
+from ..fit.baselines import BASELINES
+from ..fit.options import HeadArguments
+
+# The plan that `python -m train ablate` runs.
+ABLATION = Path(__file__).with_name("ablation.yaml")
+# The row that answers for every group with the case chosen by inner fits; no case may have its name.
+CHOSEN = "chosen by inner fits"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to fit: what differs from the recipe.
+
+    Args:
+        name: as the report calls it.
+        why: what is tried.
+        settings: fields of `HeadArguments` and `RobustTrainingArguments`.
+        baseline: fit this logistic regression of `BASELINES` instead of a head.
+        bank: folder of another bank with the same views of the same pictures; the study's own by default.
+        inputs: "all" that the bank has, "image" or "text".
+        ratio: generated pictures for each real one in training; 0 for every picture of the bank.
+        views: fit on view numbers below this; 0 for every view.
+        compared_with: names of cases, each with what the difference shows ("SAM, in the full recipe") or `None`.
+        seeds: use the first so many seeds of the study; 0 for all.
+    """
+
+    name: str
+    why: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+    baseline: str | None = None
+    bank: str = ""
+    inputs: str = "all"
+    ratio: int = 0
+    views: int = 0
+    compared_with: dict[str, str | None] = field(default_factory=dict)
+    seeds: int = 0
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Args:
+        title: its heading.
+        text: what stands below.
+        cases: names of what its tables show.
+        needs_text: leave it out where the bank has no text; else also measure on the pictures alone whose very text is
+            found with the other class too.
+        landscape: names of cases whose heads get a loss landscape.
+    """
+
+    title: str
+    text: str = ""
+    cases: tuple[str, ...] = ()
+    needs_text: bool = False
+    landscape: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a plan file says.
+
+    Args:
+        title: of the report.
+        cases: by name.
+        sections: in the report's order.
+        nested: whether calibration, thresholds and the choice of a case come from inner fits.
+        deliveries: standard deliveries whose figures are reported beside those of the pictures as they are.
+        kinds: kinds of real sources with false-positive rates of their own: name -> sources.
+    """
+
+    title: str
+    cases: dict[str, Case]
+    sections: list[Section]
+    nested: bool = False
+    deliveries: tuple[str, ...] = ()
+    kinds: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def pairs(self) -> list[tuple[str, str, str | None]]:
+        """(first, second, what the difference shows) of every comparison."""
+        return [
+            (case.name, other, shows) for case in self.cases.values() for other, shows in case.compared_with.items()
+        ]
+
+
+def read_plan(path: Path) -> Plan:
+    """Read and check a plan.
+
+    Raises:
+        ValueError: it is no such file; with the place and what was expected.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or not isinstance(content.get("sections"), list) or not content["sections"]:
+        raise ValueError(f"{path} must hold a list `sections`, see docs/studies.md.")
+    _check_names(content, {"title", "recipe", "nested", "deliveries", "kinds", "sections"}, str(path))
+    cases: dict[str, Case] = {}
+    sections = []
+    for number, entry in enumerate(content["sections"], start=1):
+        where = f"Section {number} of {path}"
+        if not isinstance(entry, dict) or not isinstance(entry.get("title"), str):
+            raise ValueError(f"{where} must have a `title`.")
+        _check_names(entry, {"title", "text", "cases", "seeds", "needs_text", "landscape"}, where)
+        names = [_case(case, content.get("recipe") or {}, entry, cases, where) for case in entry.get("cases") or []]
+        landscape = tuple(entry.get("landscape") or ())
+        needs_text, text = bool(entry.get("needs_text")), _one_line(entry.get("text"))
+        sections.append(Section(entry["title"], text, tuple(names), needs_text, landscape))
+    known = {name for case in cases.values() for name in case.compared_with}
+    known |= {name for section in sections for name in section.landscape}
+    if unknown := sorted(known - set(cases)):
+        raise ValueError(f"`compared_with` and `landscape` of {path} must name its cases, got {', '.join(unknown)}.")
+    nested, deliveries = bool(content.get("nested")), tuple(content.get("deliveries") or ())
+    return Plan(
+        content.get("title") or "Ways to fit, compared",
+        cases,
+        sections,
+        nested,
+        deliveries,
+        content.get("kinds") or {},
+    )
+
+
+def _case(entry: Any, recipe: dict, section: dict, cases: dict[str, Case], where: str) -> str:
+    """Name of a section's case; one that is described there is added to `cases`."""
+    if isinstance(entry, str):  # one of an earlier section, shown again
+        if entry not in cases:
+            raise ValueError(f"{where} must name an earlier case or describe one, got {entry!r}.")
+        return entry
+    if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+        raise ValueError(f"{where}: each case must have a `name`.")
+    name = entry["name"]
+    _check_names(entry, {allowed.name for allowed in fields(Case)} - {"seeds"}, f"Case {name!r}")
+    if name in cases or name == CHOSEN:
+        raise ValueError(f"Every case must have a name of its own, got {name!r} again.")
+    if entry.get("baseline") not in (None, *BASELINES):
+        raise ValueError(f"`baseline` of {name!r} must be one of {', '.join(BASELINES)}, got {entry['baseline']!r}.")
+    if entry.get("inputs", "all") not in ("all", "image", "text"):
+        raise ValueError(f"`inputs` of {name!r} must be all, image or text, got {entry['inputs']!r}.")
+    settings = recipe | (entry.get("settings") or {})
+    allowed = {of.name for kind in (HeadArguments, RobustTrainingArguments) for of in fields(kind)}
+    _check_names(settings, allowed, f"`settings` of {name!r}")
+    compared = entry.get("compared_with") or {}
+    if not isinstance(compared, dict):
+        compared = dict.fromkeys([compared] if isinstance(compared, str) else compared)
+    cases[name] = Case(
+        **entry
+        | {
+            "why": _one_line(entry.get("why")),
+            "settings": settings,
+            "compared_with": compared,
+            "seeds": section.get("seeds") or 0,
+        }
+    )
+    return name
+
+
+def _check_names(entry: dict, allowed: Iterable[str], where: str) -> None:
+    if unknown := sorted(set(entry) - set(allowed)):
+        raise ValueError(f"{where} must not hold {', '.join(unknown)}; it may hold {', '.join(sorted(allowed))}.")
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+__all__ = ["ABLATION", "CHOSEN", "Case", "Plan", "Section", "read_plan"]

@@ -1,0 +1,237 @@
+"""Run a plan on a feature bank: fits by groups of sources and seeds, then figures, paired differences and a report.
+
+For every case, seed and group one fit leaves the group out and scores it. A nested plan also makes inner fits, from
+which thresholds and a choice come (`nested`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from modeling.verdicts import CLASSES
+
+from ..arguments import RobustTrainingArguments
+from ..features.bank import FeatureBank
+from ..features.embedder import STANDARD_VIEW
+from ..features.made_by import made_by
+from ..fit.options import HeadArguments
+from ..measure.bootstrap import DRAWS
+from . import landscape
+from .banks import check_bank, load_bank, possible, same_views
+from .figures import WORST_SOURCE_PICTURES, HeldOut
+from .fits import Fit, Study
+from .nested import CLEAN, Answers, Nested
+from .options import StudyArguments
+from .plan import ABLATION, CHOSEN, Case, Plan, read_plan
+from .report import write_report
+
+# Settings of the recipe that the report states.
+_STATED = (
+    *("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "source_balance", "text_dropout"),
+    *("num_train_epochs", "max_steps", "per_device_train_batch_size", "learning_rate", "weight_decay"),
+    "lr_scheduler_type",
+)
+
+
+def run_study(
+    arguments: StudyArguments, head: HeadArguments, training: RobustTrainingArguments, *, draws: int = DRAWS
+) -> dict:
+    """Make every fit of the plan, and write report.md, results.json, results.csv and plots to `arguments.output`.
+
+    Several processes that are given the same output share the fits.
+
+    Args:
+        arguments: plan, data, groups and seeds.
+        head: of the recipe that the plan's cases change.
+        training: of the recipe; `seed` and `output_dir` are not used.
+        draws: of the bootstrap.
+
+    Returns:
+        The results, as written to results.json.
+
+    Raises:
+        ValueError: a plan that cannot be read, settings out of range, or a bank that lacks what the plan needs: its
+            deliveries, text, or sources for the groups; or that has near-duplicates in two sources of a nested plan.
+    """
+    plan = read_plan(ABLATION if arguments.plan == "ablation" else Path(arguments.plan))
+    if not arguments.seeds or len(set(arguments.seeds)) < len(arguments.seeds):
+        raise ValueError(f"`seeds` must be at least one number, each once, got {arguments.seeds}.")
+    if plan.nested and arguments.folds < 3:
+        raise ValueError(f"`folds` must be 3 or more, got {arguments.folds}: two are left out together.")
+    bank = load_bank(arguments.bank, arguments.merge_sources, plan)
+    check_bank(bank, plan)
+    results = _Run(bank, plan, arguments, head, training, draws).results()
+    write_report(results, Path(arguments.output))
+    return results
+
+
+class _Run:
+    """The fits of a plan, and what is measured on them."""
+
+    def __init__(
+        self,
+        bank: FeatureBank,
+        plan: Plan,
+        arguments: StudyArguments,
+        head: HeadArguments,
+        training: RobustTrainingArguments,
+        draws: int,
+    ) -> None:
+        self.whole_plan, self.plan, self.arguments, self.seeds = (
+            plan,
+            possible(plan, bank),
+            arguments,
+            arguments.seeds,
+        )
+        largest = max([1, *(case.ratio for case in self.plan.cases.values())])
+        folder = Path(arguments.output) / "fits"
+        self.study = study = Study(bank, folder, head, training, arguments.folds, largest_ratio=largest)
+        for name in {case.bank for case in self.plan.cases.values()} - {""}:
+            study.banks[name] = same_views(bank, name, load_bank(name, arguments.merge_sources, plan))
+        delivery = bank.rows["delivery"].where(bank.rows["view"] == STANDARD_VIEW)
+        self.views = {CLEAN: study.clean} | {name: np.flatnonzero(delivery == name) for name in plan.deliveries}
+        self.nested = Nested(study, self.views, self.seeds, arguments.targets, draws) if plan.nested else None
+        self.held_out = {
+            name: HeldOut(bank.rows.iloc[rows], study.group[rows], draws) for name, rows in self.views.items()
+        }
+
+    def results(self) -> dict:
+        """Make the fits and measure."""
+        self.study.make(self._fits())
+        answers = {name: self._answers(case) for name, case in self.plan.cases.items()}
+        chosen = self._choose(answers)
+        cases = {}
+        for name, found in tqdm(answers.items(), desc="figures", unit="case"):
+            cases[name] = self._case(self.plan.cases.get(name), found)
+        same, pairs = [], []
+        for first, second, shows in tqdm(self.plan.pairs, desc="differences", unit="pair"):
+            if self.study.is_same(self.plan.cases[first], self.plan.cases[second], self.seeds[0]):
+                same.append([first, second])
+                continue
+            figures = self.held_out[CLEAN].compare(
+                *(answers[name].probability[self.study.clean] for name in (first, second))
+            )
+            pairs.append({"first": first, "second": second, "shows": shows, "figures": figures})
+        return {
+            "title": self.plan.title,
+            "settings": self._settings(),
+            "sections": [self._section(number, answers) for number in range(len(self.plan.sections))],
+            "cases": cases,
+            "differences": pairs,
+            "same_fits": same,
+            "nested": chosen,
+            "landscape": self._landscape(),
+            "made_by": made_by(self.study.banks[""]),
+        }
+
+    def _fits(self) -> Iterator[Fit]:
+        for case in self.plan.cases.values():
+            for seed in self._seeds(case):
+                yield from (Fit(case, seed, (group,)) for group in self.study.groups)
+            if self.nested:
+                yield from self.nested.inner_fits(case)
+        for case in self._with_landscape():
+            yield from (Fit(case, seed, (0,), keep_head=True) for seed in self._seeds(case))
+
+    def _seeds(self, case: Case) -> list[int]:
+        """A logistic regression has no seed."""
+        return self.seeds[: 1 if case.baseline else case.seeds or len(self.seeds)]
+
+    def _with_landscape(self) -> list[Case]:
+        return [self.plan.cases[name] for section in self.plan.sections for name in section.landscape]
+
+    def _answers(self, case: Case) -> Answers:
+        """Scores of a case; a nested plan's are probabilities, with verdicts."""
+        scores = self.study.scores(case, self._seeds(case))
+        return self.nested.judge(case, scores) if self.nested else Answers(scores, np.zeros(scores.shape, dtype=bool))
+
+    def _choose(self, answers: dict[str, Answers]) -> dict | None:
+        """By group the case with the best inner AUC; what these say becomes one more row."""
+        if self.nested is None:
+            return None
+        inner = {name: self.nested.inner_auc(case) for name, case in self.plan.cases.items()}
+        chosen = [max(inner, key=lambda name: inner[name][group]) for group in self.study.groups]
+        answers[CHOSEN] = self.nested.assemble(answers, chosen)
+        return {"inner_auc": inner, "chosen": chosen}
+
+    def _case(self, case: Case | None, answers: Answers) -> dict:
+        """All figures of a case, or of what was chosen for each group (`None`)."""
+        measured: dict = {
+            "figures": {
+                name: self.held_out[name].measure(answers.probability[rows]) for name, rows in self.views.items()
+            },
+            "worst_source": self.held_out[CLEAN].worst_source(answers.probability[self.study.clean]),
+            "rates": self.nested.rates(answers, self.plan.kinds) if self.nested else None,
+        }
+        if case is not None:
+            seeds = self._seeds(case)
+            first = [self.study.stored(Fit(case, seeds[0], (group,))) for group in self.study.groups]
+            measured |= {
+                "why": case.why,
+                "settings": {name: value for name, value in asdict(case).items() if value and name in _OF_CASE},
+                "seeds": seeds,
+                "fitted_on": self.study.fitted_on(case, seeds),
+                "seconds_per_fit": float(np.mean([fit["seconds"].item() for fit in first])),
+            }
+        return measured
+
+    def _section(self, number: int, answers: dict[str, Answers]) -> dict:
+        """What the report shows under a heading."""
+        section, whole = self.plan.sections[number], self.whole_plan.sections[number]
+        names = [*section.cases, *([CHOSEN] if self.nested and number == 0 else [])]
+        left_out = "The bank has no text." if whole.needs_text and not section.needs_text else None
+        shown: dict = {"title": section.title, "text": section.text, "cases": names, "left_out": left_out}
+        shown["landscape"] = list(section.landscape)
+        shown["same_text"] = self._same_text({name: answers[name] for name in names}) if section.needs_text else None
+        return shown
+
+    def _same_text(self, answers: dict[str, Answers]) -> dict:
+        """Figures on the pictures whose very text is found with both classes, if there are enough of both."""
+        mask = self.study.shares_text()
+        labels = self.study.labels[self.study.clean]
+        pictures = {name: int((mask & (labels == label)).sum()) for label, name in enumerate(CLASSES)}
+        if min(pictures.values()) < WORST_SOURCE_PICTURES:
+            return {"pictures": pictures, "figures": None}
+        rows = self.held_out[CLEAN].part(mask)
+        figures = {name: rows.measure(found.probability[self.study.clean][mask]) for name, found in answers.items()}
+        return {"pictures": pictures, "figures": figures}
+
+    def _landscape(self) -> dict | None:
+        """Landscapes of the heads of some cases, one a seed; the plane for the first seed."""
+        heads: dict[str, list[dict]] = {}
+        for case in self._with_landscape():
+            for seed in tqdm(self._seeds(case), desc=f"landscape, {case.name}", unit="head"):
+                measured = self.study.landscape(case, seed, with_grid=seed == self.seeds[0])
+                heads.setdefault(case.name, []).append({"seed": seed, **measured})
+        steps = {"steps": landscape.STEPS.tolist(), "grid_steps": landscape.GRID_STEPS.tolist()}
+        return {**steps, "rise_at": landscape.RISE_AT, "heads": heads} if heads else None
+
+    def _settings(self) -> dict:
+        """What the report must say of data and settings."""
+        study, rows = self.study, self.study.banks[""].rows.iloc[self.study.clean]
+        by_class = {name: rows[rows["label"] == label] for label, name in enumerate(CLASSES)}
+        recipe = {name: value for name, value in study.training.to_dict().items() if name in _STATED and value != -1}
+        return {
+            "pictures": {name: len(part) for name, part in by_class.items()},
+            "sources": {name: int(part["source"].nunique()) for name, part in by_class.items()},
+            "views": len(study.labels),
+            "delivered_pictures": {name: len(rows) for name, rows in self.views.items() if name != CLEAN},
+            "folds": len(study.groups),
+            "pictures_of_group": [
+                {name: int((study.group[part.index] == group).sum()) for name, part in by_class.items()}
+                for group in study.groups
+            ],
+            "seeds": self.seeds,
+            "merge_sources": self.arguments.merge_sources,
+            "targets": self.arguments.told_targets if self.nested else None,
+            "recipe": recipe | asdict(study.head),
+        }
+
+
+_OF_CASE = ("settings", "baseline", "bank", "inputs", "ratio", "views")
+
+
+__all__ = ["run_study"]
