@@ -81,7 +81,7 @@ class Running:
         # Both are read when the command has ended, so that none waits for a reader of its pipe.
         self._output = output.open("w+") if output else tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._errors = self._output if output else tempfile.TemporaryFile("w+")  # noqa: SIM115
-        self._killed_by, self._result = 0, None
+        self._result = None
         self._connection = socket.socket(socket.AF_UNIX)
         self._connection.connect(address)
         self._connection.settimeout(LONGEST)
@@ -97,7 +97,6 @@ class Running:
 
     def send_signal(self, number: int) -> None:
         if not self.has_ended:
-            self._killed_by = number
             os.kill(self.pid, number)
 
     def result(self) -> Result:
@@ -116,7 +115,7 @@ class Running:
             printed.append(stream.read())
         self._output.close()
         self._errors.close()
-        return Result(int(status) if status else -(self._killed_by or signal.SIGKILL), *printed)
+        return Result(int(status), *printed)
 
     def stop(self, number: int = signal.SIGTERM) -> Result:
         """End it by a signal."""
@@ -173,7 +172,7 @@ def _serve(address: str) -> None:
     sys.stdout.flush()
     while True:
         connection, _ = listener.accept()
-        if os.fork() == 0:
+        if os.fork() == 0:  # the command's parent, which waits for it
             listener.close()
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             _answer(connection)
@@ -181,17 +180,29 @@ def _serve(address: str) -> None:
 
 
 def _answer(connection: socket.socket) -> None:
-    """Run one command in this process, tell how it ended, and end."""
+    """Fork once more for the command, tell its number and how it ended, and end."""
     request, streams, *_ = socket.recv_fds(connection, 2**16, 3)
     while not request.endswith(b"\n"):
         request += connection.recv(2**16)
-    connection.sendall(f"{os.getpid()}\n".encode())
-    for number, stream in enumerate(streams):
-        os.dup2(stream, number)
+    if (child := os.fork()) == 0:
+        connection.close()
+        for number, stream in enumerate(streams):
+            os.dup2(stream, number)
+            os.close(stream)
+        os._exit(_status(*json.loads(request)))
+    for stream in streams:
         os.close(stream)
+    with contextlib.suppress(OSError):  # of who is gone
+        connection.sendall(f"{child}\n".encode())
+        connection.sendall(f"{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}\n".encode())
+    os._exit(0)
+
+
+def _status(arguments: list[str], folder: str, environment: dict[str, str]) -> int:
+    """Run one command in this process; its exit status."""
     status = 1
     try:
-        _run(*json.loads(request))
+        _run(arguments, folder, environment)
         status = 0
     except SystemExit as end:
         if isinstance(end.code, str):
@@ -202,8 +213,7 @@ def _answer(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         sys.stdout.flush()
         sys.stderr.flush()
-        connection.sendall(f"{status}\n".encode())
-    os._exit(status)
+    return status
 
 
 def _run(arguments: list[str], folder: str, environment: dict[str, str]) -> None:

@@ -1,12 +1,6 @@
 """Distances by hand, and a file that is optional and never used with another backbone."""
 
-import hashlib
 import math
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
@@ -75,59 +69,21 @@ def test_a_file_of_another_backbone_or_a_damaged_one_is_left_aside_with_a_warnin
     assert ["left aside" in record.message for record in caplog.records] == [True] * 3
 
 
-class Hub(BaseHTTPRequestHandler):
-    """A Hub with one file in `owner/with` and none in `owner/without`."""
-
-    content: bytes
-
-    def do_GET(self):
-        self.answer(self.content)
-
-    def do_HEAD(self):
-        self.answer(b"")
-
-    def answer(self, body):
-        found = self.path == f"/owner/with/resolve/main/{KNOWN_DATA_FILE}"
-        self.send_response(200 if found else 404)
-        if found:
-            self.send_header("ETag", f'"{hashlib.sha256(self.content).hexdigest()}"')
-            self.send_header("Content-Length", str(len(self.content)))
-        else:
-            self.send_header("X-Error-Code", "EntryNotFound")
-            self.send_header("Content-Length", "0")
-        self.send_header("X-Repo-Commit", "0" * 40)
-        self.end_headers()
-        if found:
-            self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
 SCRIPT = """
-import torch
-from tests.modeling.cautions.test_known_data import CONFIG
+from modeling import RobustClipConfig
 from modeling.cautions.known_data import KnownData
-print(KnownData.load("owner/with", CONFIG).made_from["pictures"], KnownData.load("owner/without", CONFIG))
+from tests.tiny import VISION
+
+config = RobustClipConfig(vision_config=VISION, backbone_name="owner/clip", backbone_revision="abc")
+print(KnownData.load("owner/with", config).made_from["pictures"], KnownData.load("owner/without", config))
 """
 
 
-def test_it_is_fetched_from_the_hub_where_it_is_there(tmp_path):
+def test_it_is_fetched_from_the_hub_where_it_is_there(hub, python, tmp_path):
     known_data().save(tmp_path)
-    Hub.content = (tmp_path / KNOWN_DATA_FILE).read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path / "hub"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_OFFLINE": "0",
-    }
-    command = [sys.executable, "-c", SCRIPT]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    server.shutdown()
-    server.server_close()
+    hub.add_model("owner/with", {KNOWN_DATA_FILE: tmp_path / KNOWN_DATA_FILE})
+    hub.add_model("owner/without", {"README.md": b""})
+    result = python.run("-c", SCRIPT, HF_HOME=tmp_path / "home")
     assert result.stdout.split() == ["3", "None"], result.stderr[-2000:]
     assert "left aside" not in result.stderr
 

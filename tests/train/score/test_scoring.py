@@ -3,11 +3,9 @@
 import functools
 import io
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
+import signal
 import tarfile
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,15 +21,13 @@ from modeling.detector import Detector
 from modeling.embedded import ROOT
 from tests.pictures import picture
 from tests.tiny import VISION
-from train.__main__ import main
+from tests.train.two_processes import start_two
 from train.jobs.processes import start_processes
 from train.score import scoring
 from train.score.parts import PART_NAME
 from train.score.picture import Picture
 from train.score.scoring import ScoreArguments, Scorer, score
 from train.score.shards import PictureArguments
-
-from ..data.test_data_from_hub import COMMIT, Hub
 
 GUIDE = ROOT / "docs" / "scale.md"
 ANSWER = ["verdict", "probability", "score", "error"]
@@ -356,29 +352,23 @@ def test_what_cannot_be_scored_is_refused_before_anything_is_written(folder, che
         run(folder, output, checkpoint)
 
 
-def test_the_guide_is_followed_to_the_letter(folder, checkpoint, tmp_path, monkeypatch, capsys):
+def test_the_guide_is_followed_to_the_letter(folder, checkpoint, python, tmp_path):
     command, read = re.findall(r"```(?:bash|python)\n(.*?)```", GUIDE.read_text(), re.DOTALL)[:2]
     program, *arguments = command.split()
     assert [program, *arguments[:2]] == ["python", "-m", "train"]
-    monkeypatch.chdir(tmp_path)
-    arguments = [*arguments[1:], "--model", str(checkpoint), "--batch_size", "4"]
-    monkeypatch.setattr(sys, "argv", arguments)
-    main()
-    printed = capsys.readouterr()
-    assert "9 pictures: " in printed.out
-    assert ", 1 unreadable\n" in printed.out
-    assert "process 1 of 1: 100%" in printed.err
-    exec(read, {})  # noqa: S102
-    assert "a/b/c/3.jpg" in capsys.readouterr().out
-    monkeypatch.setattr(sys, "argv", [*arguments, "--part_size", "5"])
-    with pytest.raises(SystemExit, match="error: `part_size` must be a multiple of `batch_size`, got 5 and 4"):
-        main()
+    arguments += ["--model", checkpoint, "--batch_size", 4]
+    result = python.run(*arguments, cwd=tmp_path)
+    assert "9 pictures: " in result.stdout
+    assert ", 1 unreadable\n" in result.stdout
+    assert "process 1 of 1: 100%" in result.stderr
+    assert "a/b/c/3.jpg" in python.run("-c", read, cwd=tmp_path).stdout
+    refused = python.run(*arguments, "--part_size", 5, cwd=tmp_path)
+    assert "error: `part_size` must be a multiple of `batch_size`, got 5 and 4" in refused.stderr
 
 
 # The second process is killed while it writes its second part of the last run: half a file under a temporary name.
 WORKER = """
 import os, signal, sys
-sys.path.insert(0, ".")
 from train.score import parts as score_parts
 from train.score.shards import PictureArguments
 from train.score.scoring import ScoreArguments, score
@@ -408,67 +398,22 @@ os._exit(0)  # without waiting for the other, which is dead
 """
 
 
-class RangedHub(Hub):
-    """Streaming asks for parts of files."""
-
-    def answer(self, status, content, **headers):
-        if status == 200 and (asked := self.headers.get("Range")):
-            start, end = asked.removeprefix("bytes=").split("-")
-            part = content[int(start) : int(end) + 1]
-            headers["Content-Range"] = f"bytes {start}-{int(start) + len(part) - 1}/{len(content)}"
-            status, content = 206, part
-        super().answer(status, content, **headers)
-
-
-@pytest.fixture
-def hub(tmp_path, contents):
-    """A data set of one Parquet file on a loopback Hub."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), RangedHub)
-    server.unknown = []
-    file = write_parquet(tmp_path / "hub.parquet", [*contents.values()], row_group_size=4)
-    server.files = {"ann/pictures/data/train-00000-of-00001.parquet": file.read_bytes()}
-    server.files |= {f"ann/loose/{i}.png": picture(i, 1) for i in range(2)}
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
-
-
 def test_two_processes_give_the_rows_of_one_and_one_goes_on_where_they_were_killed(
-    folder, contents, checkpoint, hub, tmp_path
+    folder, contents, checkpoint, hub, python, tmp_path
 ):
-    (tmp_path / "worker.py").write_text(WORKER)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {
-        "HF_ENDPOINT": f"http://127.0.0.1:{hub.server_port}",
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_XET": "1",
-        "OMP_NUM_THREADS": "1",
-        "WORLD_SIZE": "2",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(_free_port()),
-    }
-    command = [sys.executable, tmp_path / "worker.py", folder, "ann/pictures", checkpoint, tmp_path]
-    processes = [
-        subprocess.Popen(
-            [*map(str, command)],
-            cwd=ROOT,
-            env=environment | {"RANK": rank, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": "2"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in "01"
-    ]
-    errors = [process.communicate()[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, -9], (errors, hub.unknown)
+    file = write_parquet(tmp_path / "hub.parquet", [*contents.values()], row_group_size=4)
+    repo = hub.add_dataset("ann/pictures", {"data/train-00000-of-00001.parquet": file})
+    hub.add_dataset("ann/loose", {f"{i}.png": picture(i, 1) for i in range(2)})
+    command = ["-c", WORKER, folder, "ann/pictures", checkpoint, tmp_path]
+    results = [process.result() for process in start_two(python, *command, HF_HOME=str(tmp_path / "home"))]
+    assert [result.returncode for result in results] == [0, -signal.SIGKILL], (results, hub.requests)
 
     one, rows = run(folder, tmp_path / "one", checkpoint, part_size=2)
     assert json.loads((tmp_path / "whole" / "scores.json").read_text()) == one
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "whole" / "parts"), rows)
 
     info = json.loads((tmp_path / "hub" / "scores.json").read_text())
-    assert (info["commit"], info["pictures"], info["shards"]) == (COMMIT, 9, 3)
+    assert (info["commit"], info["pictures"], info["shards"]) == (repo.commits[0].oid, 9, 3)
     from_hub = pd.read_parquet(tmp_path / "hub" / "parts")
     assert from_hub["key"].tolist() == [f"p{i}" for i in range(9)]
     assert_same_answers(from_hub, expected(checkpoint, [*contents.values()]))
@@ -488,8 +433,3 @@ def test_two_processes_give_the_rows_of_one_and_one_goes_on_where_they_were_kill
     assert resumed == one
     pd.testing.assert_frame_equal(repeated, rows)
     assert not [*(killed / "parts").glob(".*")]
-
-
-def _free_port():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
-        return server.server_port
