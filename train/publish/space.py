@@ -13,9 +13,12 @@ from ..features.made_by import git_commit
 from .model import Publication, commit_files
 from .options import PublishSpaceArguments
 
-# All that app.py needs. README.md carries the Space's settings in its front matter.
-SPACE: tuple[str, ...] = ("app.py", "modeling", "space", "checkpoints/default", "examples", "requirements.txt")
-SPACE += ("README.md", "model_card.md", "LICENSE", "docs/evaluation")
+# What app.py reads, as git's patterns. README.md carries the Space's settings in its front matter.
+SPACE: tuple[str, ...] = ("app.py", "command_line.py", "modeling", "space", "checkpoints/default", "requirements.txt")
+SPACE += ("examples/*.jpg", "examples/*.webp", "examples/README.md", "README.md", "model_card.md", "LICENSE")
+SPACE += ("docs/evaluation/scores.png", "docs/evaluation/reliability.png", "docs/evaluation/robustness.png")
+# Deleted in the Space where it is not uploaded.
+OURS = (*SPACE, "modeling/*", "space/*", "checkpoints/default/*", "examples/*", "docs/evaluation/*")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ def publish_space(arguments: PublishSpaceArguments, root: Path = ROOT) -> Publis
     publication = commit_files(
         arguments.repo_id,
         files,
-        tuple(pattern for name in SPACE for pattern in (name, f"{name}/*")),
+        OURS,
         repo_type="space",
         public=arguments.public,
         message=f"Publish the page of commit {git_commit() or 'unknown'}",

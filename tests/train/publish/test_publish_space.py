@@ -8,7 +8,8 @@ import yaml
 from gradio_client import Client, handle_file
 
 from modeling.checkpoints import default_checkpoint
-from modeling.embedded import ROOT
+from modeling.embedded import ROOT, example_files
+from space.about import PLOTS
 from tests.hub_server import OTHER, checkpoint_folder
 from tests.running_page import running_page
 from train.publish.space import space_files
@@ -20,10 +21,11 @@ from huggingface_hub import snapshot_download
 snapshot_download(sys.argv[1], repo_type="space", local_dir=sys.argv[2])
 """
 
-# `python app.py`, where neither training nor tests can be imported from an installation of the project.
-START = """
+# `python app.py`, where nothing of the project can be imported from an installation.
+START = f"""
 import runpy, sys
-sys.modules["train"] = sys.modules["tests"] = None
+sys.path = [path for path in sys.path if path != {str(ROOT)!r}]
+sys.meta_path = [finder for finder in sys.meta_path if "editable" not in finder.__module__]
 runpy.run_path("app.py", run_name="__main__")
 """
 
@@ -54,6 +56,20 @@ def test_only_tracked_files_are_uploaded(tmp_path):
     for command in (["init", "-q"], ["add", "app.py", "modeling/model.py", "train.py"]):
         subprocess.run(["git", "-C", str(project), *command], check=True)
     assert sorted(space_files(project)) == ["app.py", "modeling/model.py"]
+
+
+def test_what_the_page_does_not_read_is_not_uploaded():
+    names = {*space_files()}
+    assert {f"docs/evaluation/{name}" for name in PLOTS} == {name for name in names if name.startswith("docs/")}
+    assert {f"examples/{path.name}" for path in example_files()} <= names
+    assert "examples/third_party.py" not in names
+    assert {name.split("/")[0] for name in names if "/" in name} == {
+        "modeling",
+        "space",
+        "checkpoints",
+        "examples",
+        "docs",
+    }
 
 
 def test_publishing_a_space_again_makes_no_commit_and_the_model_is_a_variable(hub, train, tiny_config, tmp_path):
