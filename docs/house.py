@@ -26,6 +26,7 @@ ARROWS = {
     "space": ("modeling",),
     "train": ("modeling", "command_line"),
     "app": ("space", "modeling", "command_line"),
+    "robust_clip": ("modeling", "command_line"),
 }
 # The rooms of train/ from the ground up: a room imports rooms of earlier lines, or of its own.
 ORDER = (

@@ -10,8 +10,8 @@ from packaging.requirements import Requirement
 
 from modeling.embedded import ROOT
 
-OURS = ("app", "command_line", "modeling", "space", "train")
-SERVING, TRAINING = ("app.py", "command_line.py", "modeling", "space"), ("train",)
+OURS = ("app", "command_line", "modeling", "robust_clip", "space", "train")
+SERVING, TRAINING = ("app.py", "command_line.py", "modeling", "robust_clip.py", "space"), ("train",)
 # Named for those who load data sets beside the page; training imports it.
 NOT_OF_THE_PAGE = {"datasets"}
 # Comes with gradio, whose version decides it.
