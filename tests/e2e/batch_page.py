@@ -1,11 +1,11 @@
-"""A page with only the tab for many pictures: `python batch_page.py SECONDS_A_BATCH CACHE_SECONDS`.
+"""A page with only the tab for many pictures: `python batch_page.py CACHE_SECONDS`.
 
-`/look_inside` tells the tests what no visitor can see.
+`/look_inside` tells the tests what no visitor can see, and `/allow` says how many batches may still be judged.
 """
 
 import os
 import sys
-import time
+import threading
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -15,13 +15,16 @@ import gradio as gr
 from modeling.detector import Detector
 from space.batch_tab import build_batch_tab
 
-port, pause, cache_seconds = int(os.environ["PORT"]), float(sys.argv[1]), int(sys.argv[2])
+port, cache_seconds = int(os.environ["PORT"]), int(sys.argv[1])
 passes = []
+gate, allowed = threading.Condition(), [sys.maxsize]
 
 
-class SlowDetector(Detector):
+class GatedDetector(Detector):
     def detect_prepared(self, pixel_values):
-        time.sleep(pause)
+        with gate:
+            gate.wait_for(lambda: allowed[0] > 0)
+            allowed[0] -= 1
         passes.append(len(pixel_values))
         return super().detect_prepared(pixel_values)
 
@@ -32,7 +35,15 @@ def look_inside() -> dict:
     return {"passes": len(passes), "rows_held": rows}
 
 
+def allow(batches: int) -> int:
+    with gate:
+        allowed[0] = batches
+        gate.notify_all()
+    return batches
+
+
 with gr.Blocks(analytics_enabled=False, delete_cache=(cache_seconds, cache_seconds)) as demo:
-    build_batch_tab(SlowDetector.from_pretrained())
+    build_batch_tab(GatedDetector.from_pretrained())
     gr.api(look_inside, api_name="look_inside")
+    gr.api(allow, api_name="allow")
 demo.queue().launch(server_name="127.0.0.1", server_port=port, run_history=False, max_file_size="1gb")

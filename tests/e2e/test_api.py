@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import threading
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -143,7 +142,6 @@ def test_an_address_is_never_opened(app):
             kind, stream = send(app, data)
             assert kind == "error"
             assert sentence("page", "no_addresses")[:40] in stream
-        time.sleep(0.5)
     finally:
         server.shutdown()
         server.server_close()
