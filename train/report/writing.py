@@ -28,8 +28,7 @@ def write_report(folder: Path, evaluation: Evaluation, pictures: pd.DataFrame) -
         evaluation: as it was measured.
         pictures: one row a picture, `PICTURE_COLUMNS`.
     """
-    # Rounded as in the file, so that a card made from it rounds no figure otherwise.
-    markdown = report_text(as_written(evaluation))
+    markdown = report_text(evaluation)
     with staged(folder) as staging:
         plots = {name: (staging / name).read_bytes() for name in write_plots(evaluation, pictures, staging)}
         texts = {"report.md": markdown, "report.html": html_page(markdown, plots), **csv_tables(evaluation, pictures)}
@@ -38,7 +37,7 @@ def write_report(folder: Path, evaluation: Evaluation, pictures: pd.DataFrame) -
 
 
 def report_text(evaluation: Evaluation) -> str:
-    """The report as Markdown."""
+    """The report as Markdown, rounded as the file: a card that is made from the file shows the same figures."""
     sections: Sequence[Callable[[Evaluation], str]] = (
         _head,
         _ranking,
@@ -52,7 +51,8 @@ def report_text(evaluation: Evaluation) -> str:
         _text,
         _reading,
     )
-    return "\n\n".join(section(evaluation) for section in sections) + "\n"
+    written = as_written(evaluation)
+    return "\n\n".join(section(written) for section in sections) + "\n"
 
 
 def _head(evaluation: Evaluation) -> str:

@@ -9,7 +9,9 @@ import torch
 from huggingface_hub import ModelCard
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
+from modeling.embedded import DEFAULT_SOURCE
 from tests.hub_server import OTHER, READER, checkpoint_folder
+from train.report.evaluation_file import read_evaluation, write_evaluation
 
 NAME = "ann/detector"
 
@@ -27,7 +29,8 @@ def commits(hub, name=NAME):
 def test_everything_that_loading_needs_goes_into_one_private_commit(hub, train, folder):
     for name in ("training_args.bin", "optimizer.pt", "pytorch_model.bin", "rng_state.pth", "scores.pkl"):
         torch.save({}, folder / name)
-    for name in ("known_data.safetensors", "evaluation.json", "expected_embeddings.json", "expected_scores.json"):
+    write_evaluation(folder, read_evaluation(DEFAULT_SOURCE) | {"fit": None})
+    for name in ("known_data.safetensors", "expected_embeddings.json", "expected_scores.json"):
         (folder / name).write_bytes(b"{}")
     (folder / "trainer_state.json").write_text("{}")
     (folder / "checkpoint-1").mkdir()
@@ -76,7 +79,7 @@ def test_publishing_the_same_again_makes_no_commit(hub, train, folder):
 
 
 def test_what_is_gone_here_goes_there_and_what_is_not_ours_stays(hub, train, folder, tmp_path):
-    (folder / "evaluation.json").write_text("{}")
+    write_evaluation(folder, read_evaluation(DEFAULT_SOURCE) | {"fit": None})
     train("publish", folder, NAME)
     repo = hub.models[NAME]
     others = {"notes.md": b"by hand", "images/plot.png": b"by hand", "sub/evaluation.json": b"by hand"}
@@ -147,7 +150,7 @@ def test_an_answer_that_is_lost_after_the_commit_leaves_the_whole_model(hub, tra
 def test_somebody_elses_commit_meanwhile_is_not_overwritten(hub, train, folder):
     train("publish", folder, NAME)
     repo = hub.models[NAME]
-    (folder / "evaluation.json").write_text("{}")
+    write_evaluation(folder, read_evaluation(DEFAULT_SOURCE) | {"fit": None})
     hub.before_commit = lambda: repo.commit("meanwhile", repo.files | {"notes.md": b"by hand"})
     result = train("publish", folder, NAME)
     assert "was changed by somebody else meanwhile: run the command again" in result.stderr
