@@ -67,7 +67,12 @@ PRINTED = {
     "docs/data-sets.md": ("8 views of 2 pictures in bank-captioned", "48 views of 12 pictures in bank-d3"),
     "docs/evaluate.md": ("near-duplicates: ", "photographs cannot promise a false positive rate of 1.00%"),
     "docs/publish.md": ("user/my-detector (private)", "(public)", "'label': 'generated'"),
-    TUTORIAL: ("36 views of 12 pictures in bank; 0 pictures", "ROC AUC: ", "logistic regression", "'label': 'generated'"),
+    TUTORIAL: (
+        "36 views of 12 pictures in bank; 0 pictures",
+        "ROC AUC: ",
+        "logistic regression",
+        "'label': 'generated'",
+    ),
 }
 
 
