@@ -18,7 +18,7 @@ import torch
 from modeling import RobustClipModel
 from modeling.checkpoints import default_backbone
 from modeling.embedded import EXAMPLES
-from train.features.bank import build_feature_bank
+from train.features.making import build_feature_bank
 
 TURNS = 3
 RECORDS, VIEWS, BATCH = 64, 3, 16

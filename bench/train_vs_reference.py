@@ -282,7 +282,7 @@ def compare_features(rounds: int = 3) -> None:
     import datasets
 
     from modeling.checkpoints import default_backbone
-    from train.features.bank import build_feature_bank
+    from train.features.making import build_feature_bank
 
     backbone = str(default_backbone())
     files = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".webp"))

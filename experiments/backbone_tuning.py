@@ -37,8 +37,8 @@ from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
 from modeling.files import claim_folder, replacing, write_json
 from train.data.records import DataArguments, load_records
-from train.features.embedder import open_record
-from train.features.made_by import git_commit
+from train.features.file_facts import open_record
+from train.jobs.commit import git_commit
 from train.jobs.processes import cores_of_a_process
 from train.jobs.shared_work import share_work
 from train.measure.bootstrap import auc_difference, with_interval

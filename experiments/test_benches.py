@@ -15,7 +15,7 @@ from modeling import RobustClipImageProcessor
 from tests.pictures import picture
 from tests.tiny import VISION
 from train.data.records import DataArguments, load_records
-from train.features.bank import build_feature_bank
+from train.features.making import build_feature_bank
 
 sys.path.insert(0, str(Path(__file__).parent))
 import backbone_tuning  # noqa: E402

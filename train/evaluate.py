@@ -14,8 +14,10 @@ from modeling.checkpoints import load_processor, resolve_checkpoint
 from .data.options import DataArguments
 from .data.records import load_records
 from .embedding_dataset import score_embeddings
-from .features.bank import INFO_FILE, FeatureBank, build_feature_bank, state_fingerprint
+from .features.backbone import state_fingerprint
+from .features.bank import INFO_FILE, FeatureBank
 from .features.made_by import made_by
+from .features.making import build_feature_bank
 from .jobs.processes import start_processes
 from .measure.calibration import Calibration
 from .measure.evaluation import evaluate_views

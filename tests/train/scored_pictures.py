@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from modeling.verdicts import verdicts
-from train.features.embedder import STANDARD_VIEW
+from train.features.bank import STANDARD_VIEW
 from train.features.file_facts import HASH_SIDE
 from train.measure.evaluation import evaluate_views
 from train.measure.schema import VERSION

@@ -15,7 +15,8 @@ from tests.pictures import picture
 from train.__main__ import main
 from train.data.records import DataArguments, load_records
 from train.evaluate import EvaluateArguments, evaluate, evaluate_checkpoint
-from train.features.bank import FeatureBank, build_feature_bank
+from train.features.bank import FeatureBank
+from train.features.making import build_feature_bank
 from train.report.evaluation_file import read_evaluation, write_evaluation
 
 

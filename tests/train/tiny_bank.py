@@ -5,8 +5,7 @@ import pandas as pd
 import pyarrow as pa
 
 from modeling.files import write_json
-from train.features.bank import _write_tables
-from train.features.embedder import STANDARD_VIEW
+from train.features.bank import STANDARD_VIEW, write_tables
 from train.features.file_facts import FACTS, HASH_SIDE
 
 PICTURES, VIEWS, WIDTH = 240, 2, 8
@@ -44,7 +43,7 @@ def write_bank(folder, backbone, *, text, deliveries=()):
     folder.mkdir()
     for name, values in columns.items():
         np.save(folder / f"{name}.npy", values.astype(np.float32))
-    _write_tables(folder / "rows.arrow", table.schema, [table])
+    write_tables(folder / "rows.arrow", table.schema, [table])
     info = {"backbone": str(backbone), "fingerprint": f"tiny {text}", "backbone_sha256": "0", "unreadable": []}
     info |= {"records": PICTURES, "records_sha256": "0", "views": VIEWS, "probe_per_source": 0, "seed": 0}
     info["deliveries"] = list(deliveries)

@@ -3,7 +3,7 @@
 from ..data.options import DataArguments
 from ..data.records import load_records
 from ..jobs.processes import start_processes
-from .bank import build_feature_bank
+from .making import build_feature_bank
 from .options import FeatureArguments
 
 

@@ -23,22 +23,15 @@ from tqdm import tqdm
 from modeling import RobustClipImageProcessor, RobustClipModel
 from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
 from modeling.detector import tokenize_captions
-from modeling.images import ImageError, open_image, read_bytes
+from modeling.images import ImageError
 
 from ..jobs.processes import cores_of_a_process
-from .file_facts import FACTS, file_facts
+from .bank import META_SCHEMA, STANDARD_VIEW
+from .file_facts import open_record
 
-STANDARD_VIEW = -1
 MOST_PROBED = 400
 # Batches at a time on a CPU; with more cores each gets several. A shard's 128 records keep so many busy.
 MOST_WORKERS = 8
-META_SCHEMA = pa.schema(
-    [
-        (name, pa.int64() if name in ("label", "view") else pa.string())
-        for name in ("record_id", "label", "generator", "source", "style", "view", "delivery")
-    ]
-    + FACTS
-)
 
 
 @dataclass
@@ -208,20 +201,6 @@ def choose_probed(records: datasets.Dataset, per_source: int, seed: int, *, most
     return chosen
 
 
-def open_record(record: dict) -> tuple[Image.Image, dict]:
-    """A record's picture and the facts of its file.
-
-    Raises:
-        ImageError: there is none, or it cannot be read.
-    """
-    image = record["image"]
-    if image is None or (image["bytes"] is None and image["path"] is None):
-        raise ImageError("The record holds no picture.")
-    content = read_bytes(image["path"] if image["bytes"] is None else image["bytes"])
-    picture = open_image(content)
-    return picture, file_facts(content, picture)
-
-
 def _number_of(text: str) -> int:
     """64 bits that depend on the text only."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
@@ -233,4 +212,4 @@ def _vectors(batches: list[torch.Tensor], width: int) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
 
 
-__all__ = ["META_SCHEMA", "STANDARD_VIEW", "Embedder", "choose_probed", "open_record"]
+__all__ = ["Embedder", "choose_probed"]

@@ -8,7 +8,7 @@ import pyarrow as pa
 from PIL import Image, ImageFile
 
 from modeling.compression import jpeg_quality
-from modeling.images import read_header
+from modeling.images import ImageError, open_image, read_bytes, read_header
 
 # bits of the perceptual hash: a square of low frequencies of the picture's brightness
 HASH_SIDE = 16
@@ -21,6 +21,20 @@ FACTS = [
     pa.field("metadata", pa.string()),
     pa.field("perceptual_hash", pa.string()),
 ]
+
+
+def open_record(record: dict) -> tuple[Image.Image, dict]:
+    """A record's picture and the facts of its file.
+
+    Raises:
+        ImageError: there is none, or it cannot be read.
+    """
+    image = record["image"]
+    if image is None or (image["bytes"] is None and image["path"] is None):
+        raise ImageError("The record holds no picture.")
+    content = read_bytes(image["path"] if image["bytes"] is None else image["bytes"])
+    picture = open_image(content)
+    return picture, file_facts(content, picture)
 
 
 def file_facts(content: bytes, picture: Image.Image) -> dict:
@@ -60,4 +74,4 @@ def _metadata(header: ImageFile.ImageFile) -> str:
     return "+".join(found)
 
 
-__all__ = ["FACTS", "HASH_SIDE", "file_facts"]
+__all__ = ["FACTS", "HASH_SIDE", "file_facts", "open_record"]

@@ -1,14 +1,12 @@
 """What made a figure or a checkpoint: backbone, data, versions, commit. Every artefact carries it."""
 
 import platform
-import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TypedDict, cast
 
-from .bank import FeatureBank
-from .embedder import STANDARD_VIEW
+from ..jobs.commit import git_commit
+from .bank import STANDARD_VIEW, FeatureBank
 
 _PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "numpy", "Pillow")
 
@@ -55,17 +53,4 @@ def made_by(bank: FeatureBank) -> MadeBy:
     }
 
 
-def git_commit() -> str | None:
-    """Commit of the code that runs, with a mark if it was changed; `None` outside the project's repository."""
-    folder = Path(__file__).resolve().parents[2]
-    if not (folder / ".git").exists():  # installed, perhaps within somebody else's repository
-        return None
-    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return None
-    return result.stdout.strip() or None
-
-
-__all__ = ["BankFacts", "MadeBy", "git_commit", "made_by"]
+__all__ = ["BankFacts", "MadeBy", "made_by"]

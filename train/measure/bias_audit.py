@@ -19,7 +19,7 @@ from tqdm import tqdm
 from modeling.images import ImageError
 from modeling.verdicts import CLASSES
 
-from ..features.embedder import open_record
+from ..features.file_facts import open_record
 from .bootstrap import with_interval
 from .duplicates import find_duplicates
 from .metrics import roc_auc

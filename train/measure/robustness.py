@@ -5,7 +5,7 @@ import pandas as pd
 
 from modeling.verdicts import CLASSES, GENERATED
 
-from ..features.embedder import STANDARD_VIEW
+from ..features.bank import STANDARD_VIEW
 from .bootstrap import auc_difference, mean_with_interval, with_interval
 from .metrics import roc_auc
 from .schema import Delivery, Figure, Robustness

@@ -9,7 +9,7 @@ from huggingface_hub import HfApi
 from modeling.embedded import ROOT
 from modeling.hub import hub_errors
 
-from ..features.made_by import git_commit
+from ..jobs.commit import git_commit
 from .model import Publication, commit_files
 from .options import PublishSpaceArguments
 

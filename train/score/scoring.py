@@ -22,7 +22,7 @@ from modeling.detector import Detector
 from modeling.files import claim_folder
 from modeling.images import MAX_BYTES, ImageError, open_image, read_bytes
 
-from ..features.bank import processor_settings, weights_fingerprint
+from ..features.backbone import processor_settings, weights_fingerprint
 from ..jobs.processes import cores_of_a_process, start_processes
 from .options import PictureArguments, ScoreArguments
 from .parts import INFO_FILE, DoneParts, Part, finish, write_part

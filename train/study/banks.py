@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from modeling.verdicts import CLASSES, REAL
 
-from ..features.bank import FeatureBank
-from ..features.embedder import STANDARD_VIEW
+from ..features.bank import STANDARD_VIEW, FeatureBank
 from ..measure.duplicates import find_duplicates
 from ..measure.sources import join_sources
 from .plan import Plan

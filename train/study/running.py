@@ -14,8 +14,7 @@ from tqdm import tqdm
 from modeling.verdicts import CLASSES
 
 from ..arguments import RobustTrainingArguments
-from ..features.bank import FeatureBank
-from ..features.embedder import STANDARD_VIEW
+from ..features.bank import STANDARD_VIEW, FeatureBank
 from ..features.made_by import made_by
 from ..fit.options import HeadArguments
 from ..measure.bootstrap import DRAWS

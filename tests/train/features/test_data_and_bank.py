@@ -19,9 +19,9 @@ from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
 from train.evaluate import evaluate_checkpoint
-from train.features import bank as feature_bank
-from train.features.bank import FeatureBank, build_feature_bank
-from train.features.embedder import open_record
+from train.features import making
+from train.features.bank import FeatureBank
+from train.features.making import build_feature_bank
 from train.fit.fitting import FitArguments, fit
 from train.measure.sources import split_by_source
 
@@ -60,21 +60,20 @@ def test_a_bank_is_the_same_whatever_the_number_of_threads(bank, parquet, backbo
         torch.testing.assert_close(other.image_embeds, bank.image_embeds, rtol=1e-4, atol=1e-5)
 
 
-def test_an_error_in_a_thread_ends_a_bank_that_then_goes_on(parquet, backbone, tmp_path, monkeypatch):
+def test_an_error_in_a_thread_ends_a_bank_that_then_goes_on(parquet, backbone, tmp_path):
     records = load_records(DataArguments(data=str(parquet)))
     threads = torch.get_num_threads()
 
-    def fail_on_p17(record):
-        if record["record_id"] == "p17":
+    def fail_on_p17(batch):
+        if "p17" in batch["record_id"]:
             raise MemoryError
-        return open_record(record)
+        return batch
 
-    monkeypatch.setattr("train.features.embedder.open_record", fail_on_p17)
+    failing = records.with_transform(fail_on_p17)
     with pytest.raises(MemoryError):
-        build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
+        build_feature_bank(failing, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
     assert torch.get_num_threads() == threads
     assert len(list((tmp_path / "new").glob("shard-*"))) == 2
-    monkeypatch.undo()
     bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
     assert bank.rows["record_id"].nunique() == 23
 
@@ -230,10 +229,10 @@ def test_on_cuda_a_bank_is_made_in_full_float32_and_nothing_stays_changed(monkey
     """The flag is there in every build of PyTorch, so that a CPU can tell."""
     convolutions = torch.backends.cudnn.conv
     before = convolutions.fp32_precision
-    with feature_bank._full_float32():
+    with making._full_float32():
         assert convolutions.fp32_precision == before  # without CUDA it is left alone
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    with feature_bank._full_float32():
+    with making._full_float32():
         assert convolutions.fp32_precision == "ieee"
     assert convolutions.fp32_precision == before
     assert torch.backends.cudnn.allow_tf32 is True  # PyTorch refuses to tell it where the flags no longer agree

@@ -9,7 +9,8 @@ from modeling.detector import Detector
 from tests.pictures import picture
 from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
-from train.features.bank import build_feature_bank, load_backbone
+from train.features.backbone import load_backbone
+from train.features.making import build_feature_bank
 from train.fit.components import fit_components, projected
 from train.fit.fitting import FitArguments
 from train.fit.head import fit_head, new_model

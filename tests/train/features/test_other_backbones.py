@@ -12,7 +12,7 @@ from tests.pictures import picture
 from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
-from train.features.bank import build_feature_bank
+from train.features.making import build_feature_bank
 from train.fit.fitting import FitArguments
 from train.fit.head import fit_head, new_model
 from train.fit.known_data import known_data_of

@@ -11,7 +11,7 @@ from modeling.cautions.known_data import KNOWN_DATA_FILE, KnownData
 from modeling.embedded import DEFAULT_SOURCE
 from tests.tiny import VISION
 from train.data.records import DataArguments, load_records
-from train.features.bank import build_feature_bank
+from train.features.making import build_feature_bank
 from train.fit.known_data import KnownDataArguments, fit_gaussian, held_out_distances, known_data_of, write_known_data
 from train.report.evaluation_file import read_evaluation, write_evaluation
 

@@ -13,7 +13,8 @@ from safetensors.torch import load_file
 from modeling import RobustClipForImageClassification
 from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
-from train.features.bank import FeatureBank, build_feature_bank
+from train.features.bank import FeatureBank
+from train.features.making import build_feature_bank
 from train.fit import fitting as fit_module
 from train.fit import held_out
 from train.fit.fitting import FitArguments, fit
@@ -68,10 +69,10 @@ def test_training_that_was_killed_ends_with_the_same_weights(python, tmp_path):
 BANK = """
 import os, signal, sys
 from train.data import DataArguments, load_records
-from train.features import bank
+from train.features import making
 
 records, output, backbone = sys.argv[1:]
-write, written = bank._write_tables, []
+write, written = making.write_tables, []
 
 def write_or_die(*given):
     if len(written) == 3:
@@ -79,8 +80,8 @@ def write_or_die(*given):
     write(*given)
     written.append(given)
 
-bank._write_tables = write_or_die
-bank.build_feature_bank(
+making.write_tables = write_or_die
+making.build_feature_bank(
     load_records(DataArguments(data=records)), output, backbone=backbone, views=3, batch_size=5, shard_size=2
 )
 """

@@ -22,7 +22,8 @@ from tests.train.jobs.small_training import (
 from tests.train.two_processes import run_two
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
-from train.features.bank import FeatureBank, build_feature_bank
+from train.features.bank import FeatureBank
+from train.features.making import build_feature_bank
 from train.losses import robust_loss
 
 LOSS = """
@@ -59,7 +60,7 @@ dist.destroy_process_group()
 BANK = """
 import sys
 from train.data import DataArguments, load_records
-from train.features.bank import build_feature_bank
+from train.features.making import build_feature_bank
 
 records, output, backbone = sys.argv[1:]
 bank = build_feature_bank(

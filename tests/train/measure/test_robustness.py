@@ -9,9 +9,10 @@ from sklearn.metrics import roc_auc_score
 from modeling.deliveries import STANDARD_DELIVERIES
 from tests.train.scored_pictures import THRESHOLDS, views
 from train.data.records import DataArguments, load_records
-from train.features.bank import FeatureBank, build_feature_bank
-from train.features.embedder import STANDARD_VIEW, choose_probed
+from train.features.bank import STANDARD_VIEW, FeatureBank
+from train.features.embedder import choose_probed
 from train.features.file_facts import HASH_SIDE
+from train.features.making import build_feature_bank
 from train.measure.evaluation import evaluate_views
 from train.measure.robustness import measure_robustness
 from train.measure.sources import split_by_source

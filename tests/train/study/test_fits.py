@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 from tests.train.tiny_bank import PICTURES, VIEWS
 from tests.train.tiny_study import study, training
 from train.embedding_dataset import score_embeddings
-from train.features.bank import FeatureBank
-from train.features.embedder import STANDARD_VIEW
+from train.features.bank import STANDARD_VIEW, FeatureBank
 from train.fit.head import fit_head, new_model
 from train.fit.options import HeadArguments
 from train.losses import robust_loss

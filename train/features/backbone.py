@@ -1,0 +1,46 @@
+"""The backbone that makes a bank: loading it, and fingerprints that tell whether another is the same."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+
+from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
+
+
+def load_backbone(folder: str, image_layers: Sequence[int] = (), image_tokens: Sequence[str] = ()) -> RobustClipModel:
+    """A backbone, or that of one of our checkpoints, by folder or Hub id, in evaluation mode.
+
+    Args:
+        folder: where it is.
+        image_layers: as `RobustClipConfig`'s; a checkpoint's own by default.
+        image_tokens: as `RobustClipConfig`'s.
+    """
+    given = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if AutoConfig.from_pretrained(folder).model_type == RobustClipConfig.model_type:
+        return RobustClipModel.from_pretrained(folder, **fields).eval()
+    return RobustClipModel.from_backbone(folder, **fields).eval()
+
+
+def weights_fingerprint(model: RobustClipModel) -> str:
+    """SHA-256 over the towers' parameters: two banks may meet only if it is equal."""
+    return state_fingerprint({name: value for name, value in model.state_dict().items() if "tower" in name})
+
+
+def state_fingerprint(state: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over the names and values of a state dict."""
+    digest = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def processor_settings(processor: RobustClipImageProcessor) -> dict:
+    """What decides the pixels that a backbone sees."""
+    return {"size": processor.size, "image_mean": processor.image_mean, "image_std": processor.image_std}
+
+
+__all__ = ["load_backbone", "processor_settings", "state_fingerprint", "weights_fingerprint"]
