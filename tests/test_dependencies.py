@@ -9,6 +9,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from modeling.embedded import ROOT
+from train.__main__ import PACKAGES
 
 OURS = ("app", "command_line", "modeling", "robust_clip", "space", "train")
 SERVING, TRAINING = ("app.py", "command_line.py", "modeling", "robust_clip.py", "space"), ("train",)
@@ -64,3 +65,17 @@ def test_the_extra_for_training_is_what_training_imports_beside_them():
 @pytest.mark.parametrize("name", ["gradio", "transformers", "torch", "huggingface_hub", "safetensors", "datasets"])
 def test_the_six_are_named(name):
     assert name in requirements()
+
+
+def test_a_command_that_lacks_a_package_says_how_to_install_it(python, tmp_path):
+    code = "import sys; sys.modules['accelerate'] = None; from train.__main__ import main; main()"
+    result = python.run("-c", code, "features", "--data", "pictures", "--output", "bank", cwd=tmp_path)
+    assert result.returncode == 1
+    assert result.stderr == (
+        "error: `python -m train features` needs accelerate: pip install 'robust-clip-detector[train]'.\n"
+    )
+
+
+def test_the_packages_that_a_command_names_are_of_the_extra():
+    assert {package.lower() for package in PACKAGES.values()} <= extras()["train"]
+    assert distributions(PACKAGES) == {package.lower() for package in PACKAGES.values()}

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 
 from command_line import clear_errors, log_to_stderr
 
@@ -17,6 +18,15 @@ from .score.options import PictureArguments, ScoreArguments
 from .study.options import StudyArguments
 
 TRAINING = (MethodArguments, TrainerArguments)
+# What the extra `train` brings beside requirements.txt: name of the module, and of the package.
+PACKAGES = {
+    "accelerate": "accelerate",
+    "imagehash": "ImageHash",
+    "markdown_it": "markdown-it-py",
+    "matplotlib": "matplotlib",
+    "scipy": "scipy",
+    "sklearn": "scikit-learn",
+}
 # In the order of a first project. A name without options imports nothing heavy.
 COMMANDS = (
     Command(
@@ -164,14 +174,31 @@ def command_of(arguments: list[str]) -> Command:
     parser.error(f"there is no command {name!r}{nearest(name, names) or ':'} the commands are {', '.join(names)}")
 
 
+def run(command: Command, arguments: list[str]) -> None:
+    """Parse the command's options and do what it says.
+
+    Raises:
+        ModuleNotFoundError: it needs a package of the extra `train`, which is not installed.
+    """
+    try:
+        options = parse(command, arguments)
+        module, function = command.run.split(":")
+        getattr(import_module(f"train.{module}"), function)(*options)
+    except ImportError:
+        missing = [package for module, package in PACKAGES.items() if find_spec(module) is None]
+        if not missing:
+            raise
+        raise ModuleNotFoundError(
+            f"`python -m train {command.name}` needs {', '.join(missing)}: pip install 'robust-clip-detector[train]'."
+        ) from None
+
+
 @clear_errors()
 def main() -> None:
     """Run one command."""
     command = command_of(sys.argv[1:])
     log_to_stderr("INFO")
-    options = parse(command, sys.argv[2:])
-    module, function = command.run.split(":")
-    getattr(import_module(f"train.{module}"), function)(*options)
+    run(command, sys.argv[2:])
 
 
 if __name__ == "__main__":
