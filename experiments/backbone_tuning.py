@@ -109,7 +109,7 @@ class Probe(nn.Module):
 
 
 def weights_between(labels: NDArray, sources: NDArray) -> Tensor:
-    """Weights (N,) of mean 1, between every row and every source alike: two pictures must not weigh as 300 do."""
+    """Weights (N,) of mean 1, between equal rows and equal sources: two pictures must not weigh as 300 do."""
     weights = np.sqrt(source_weights(labels, sources))
     return torch.tensor(weights / weights.mean(), dtype=torch.float32)
 
@@ -361,12 +361,12 @@ def report(output: Path, rows: pd.DataFrame, fold: NDArray, arms: list[str]) -> 
             for group, of_fit in enumerate(found):
                 scores[fold == group] = of_fit[name].numpy()
             first = scores[:, 0] if first is None else first
-            told = measure(rows, *scores.T, first)
+            measured = measure(rows, *scores.T, first)
             label = arm if name == "scores" else f"{arm}, half way"
             last = np.mean([of_fit["losses"][-1].item() for of_fit in found]) if len(found[0]["losses"]) else None
-            figures[label] = told | {"last_loss": last, "seconds": [of_fit["seconds"].item() for of_fit in found]}
-            lines.append([label, *cells(told), "" if last is None else f"{last:.3f}"])
-    print(told_data(rows))
+            figures[label] = measured | {"last_loss": last, "seconds": [of_fit["seconds"].item() for of_fit in found]}
+            lines.append([label, *cells(measured), "" if last is None else f"{last:.3f}"])
+    print(describe_data(rows))
     print(table(["arm", *HEADER, f"AUC minus {arms[0]}", "source-weighted", "loss"], lines))
     write_json(output / "results.json", figures)
 
@@ -389,16 +389,16 @@ def measure(rows: pd.DataFrame, clean: NDArray, hard: NDArray, first: NDArray) -
     }
 
 
-def cells(told: dict[str, Any]) -> list[str]:
+def cells(measured: dict[str, Any]) -> list[str]:
     """What `measure` found, for the columns of HEADER and the two differences."""
     return [
-        *(number(told[name]) for name in ("auc", "auc_source_weighted", "auc_source_weighted_hard")),
-        f"{share(told['tpr_at_1_percent_fpr'])} / {share(told['tpr_at_5_percent_fpr'])}",
-        *(number(told[name]) for name in ("difference", "difference_source_weighted")),
+        *(number(measured[name]) for name in ("auc", "auc_source_weighted", "auc_source_weighted_hard")),
+        f"{share(measured['tpr_at_1_percent_fpr'])} / {share(measured['tpr_at_5_percent_fpr'])}",
+        *(number(measured[name]) for name in ("difference", "difference_source_weighted")),
     ]
 
 
-def told_data(rows: pd.DataFrame) -> str:
+def describe_data(rows: pd.DataFrame) -> str:
     """What was measured on, by which code."""
     counts = rows["label"].value_counts()
     sources = rows["source"].nunique()

@@ -3,8 +3,8 @@
     python experiments/more_data.py BANK [--merge_sources NAME=OTHER ...]
 
 A logistic regression on the clean and random views of a feature bank; five groups of sources are held out in turn, as
-in `python -m train compare`. Of the sources outside a group a random part is fitted on, of each class alike, or all of
-them with a part of the pictures of each. Means over draws, with the lowest and the highest.
+in `python -m train compare`. Of the sources outside a group a random part is fitted on, the same share of each class,
+or all of them with a part of the pictures of each. Means over draws, with the lowest and the highest.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import math
 import numpy as np
 import pandas as pd
 import torch
-from backbone_tuning import FOLDS, Probe, told_data, weights_between
+from backbone_tuning import FOLDS, Probe, describe_data, weights_between
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -75,7 +75,7 @@ def main() -> None:
             [f"{100 * share:.0f} % of the {what}", f"{mean[0]:,.0f}"]
             + [f"{mean[column]:.3f} [{low[column]:.3f}, {high[column]:.3f}]" for column in (1, 2)]
         )
-    print(told_data(pictures))
+    print(describe_data(pictures))
     print(table(["of the sources outside a group", "pictures", "AUC", "source-weighted"], lines))
 
 

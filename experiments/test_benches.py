@@ -53,7 +53,7 @@ def run(module, monkeypatch, capsys, *arguments):
     return capsys.readouterr().out
 
 
-def test_arms_are_trained_and_told_beside_the_first(data, tower, tmp_path, monkeypatch, capsys):
+def test_arms_are_trained_and_measured_beside_the_first(data, tower, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(backbone_tuning, "default_backbone", lambda: tower)
     arms = {name: arm._replace(size=32) for name, arm in backbone_tuning.ARMS.items() if arm.size == 224}
     monkeypatch.setattr(backbone_tuning, "ARMS", arms | {"frozen, 48 pixels": backbone_tuning.Arm(size=48)})

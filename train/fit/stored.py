@@ -84,7 +84,7 @@ def fit_key(
         "head": head,
         "method": method if isinstance(method, str) else _deciding(method),
         "processes": world_size(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": _versions(),
         "code": _code(),
     }
     return _digest(json.dumps(decides, sort_keys=True, default=str).encode())[:32]
@@ -122,6 +122,11 @@ def load_fit(path: Path, shapes: Mapping[str, Sequence[int]]) -> dict[str, Tenso
 
 def _deciding(training: RobustTrainingArguments) -> dict:
     return {name: value for name, value in training.to_dict().items() if not name.startswith(_REPORTING)}
+
+
+@cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 @cache

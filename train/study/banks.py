@@ -60,22 +60,26 @@ def same_views(first: FeatureBank, name: str, bank: FeatureBank) -> FeatureBank:
 
 
 def possible(plan: Plan, bank: FeatureBank) -> Plan:
-    """The plan without the cases of sections that need text, where the bank has none."""
+    """The plan without the cases of sections that need text, where the bank has none.
+
+    Raises:
+        ValueError: another section has a case with text inputs.
+    """
     if bank.text_embeds is not None and bool((bank.text_embeds != 0).any()):
         return plan
     sections = [
-        replace(section, cases=(), needs_text=False) if section.needs_text else section for section in plan.sections
+        replace(section, cases=(), left_out="The bank has no text.") if section.needs_text else section
+        for section in plan.sections
     ]
-    kept = {name for section in sections for name in (*section.cases, *section.landscape)}
+    kept = {name for section in sections for name in section.cases}
     cases = {}
-    for name in plan.cases:
-        if name in kept:
-            case = plan.cases[name]
-            if case.inputs != "all":
-                raise ValueError(f"`inputs` of {name!r} must be all, got {case.inputs}: the bank has no text.")
-            compared = {other: shows for other, shows in case.compared_with.items() if other in kept}
-            cases[name] = replace(case, compared_with=compared)
-    return replace(plan, cases=cases, sections=sections)
+    for name in kept:
+        case = plan.cases[name]
+        if case.inputs != "all":
+            raise ValueError(f"`inputs` of {name!r} must be all, got {case.inputs}: the bank has no text.")
+        compared = {other: shows for other, shows in case.compared_with.items() if other in kept}
+        cases[name] = replace(case, compared_with=compared)
+    return replace(plan, cases={name: cases[name] for name in plan.cases if name in kept}, sections=sections)
 
 
 __all__ = ["check_bank", "load_bank", "possible", "same_views"]

@@ -57,6 +57,7 @@ class Section:
         needs_text: leave it out where the bank has no text; else also measure on the pictures alone whose very text is
             found with the other class too.
         landscape: names of cases whose heads get a loss landscape.
+        left_out: why it stays empty with the bank at hand.
     """
 
     title: str
@@ -64,6 +65,7 @@ class Section:
     cases: tuple[str, ...] = ()
     needs_text: bool = False
     landscape: tuple[str, ...] = ()
+    left_out: str | None = None
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from .figures import WORST_SOURCE_PICTURES, HeldOut
 from .fits import Fit, Study
 from .nested import CLEAN, Answers, Nested
 from .options import StudyArguments
-from .plan import ABLATION, CHOSEN, Case, Plan, read_plan
+from .plan import ABLATION, CHOSEN, Case, Plan, Section, read_plan
 from .report import write_report
 
 # Settings of the recipe that the report states.
@@ -62,13 +62,22 @@ def run_study(
         raise ValueError(f"`folds` must be 3 or more, got {arguments.folds}: two are left out together.")
     bank = load_bank(arguments.bank, arguments.merge_sources, plan)
     check_bank(bank, plan)
-    results = _Run(bank, plan, arguments, head, training, draws).results()
+    results = Run(bank, plan, arguments, head, training, draws).results()
     write_report(results, Path(arguments.output))
     return results
 
 
-class _Run:
-    """The fits of a plan, and what is measured on them."""
+class Run:
+    """The fits of a plan, and what is measured on them.
+
+    Args:
+        bank: as `load_bank` gives it.
+        plan: what is fitted.
+        arguments: groups, seeds and targets; other banks are loaded with its `merge_sources`.
+        head: of the recipe.
+        training: of the recipe.
+        draws: of the bootstrap.
+    """
 
     def __init__(
         self,
@@ -79,12 +88,7 @@ class _Run:
         training: RobustTrainingArguments,
         draws: int,
     ) -> None:
-        self.whole_plan, self.plan, self.arguments, self.seeds = (
-            plan,
-            possible(plan, bank),
-            arguments,
-            arguments.seeds,
-        )
+        self.plan, self.arguments, self.seeds = possible(plan, bank), arguments, arguments.seeds
         largest = max([1, *(case.ratio for case in self.plan.cases.values())])
         folder = Path(arguments.output) / "fits"
         self.study = study = Study(bank, folder, head, training, arguments.folds, largest_ratio=largest)
@@ -99,34 +103,36 @@ class _Run:
 
     def results(self) -> dict:
         """Make the fits and measure."""
-        self.study.make(self._fits())
-        answers = {name: self._answers(case) for name, case in self.plan.cases.items()}
+        self.study.make(self.fits())
+        answers = {name: self.answers(case) for name, case in self.plan.cases.items()}
         chosen = self._choose(answers)
-        cases = {}
-        for name, found in tqdm(answers.items(), desc="figures", unit="case"):
-            cases[name] = self._case(self.plan.cases.get(name), found)
-        same, pairs = [], []
-        for first, second, shows in tqdm(self.plan.pairs, desc="differences", unit="pair"):
-            if self.study.is_same(self.plan.cases[first], self.plan.cases[second], self.seeds[0]):
-                same.append([first, second])
-                continue
-            figures = self.held_out[CLEAN].compare(
-                *(answers[name].probability[self.study.clean] for name in (first, second))
-            )
-            pairs.append({"first": first, "second": second, "shows": shows, "figures": figures})
+        cases = self.plan.cases
+        same = [
+            (first, second)
+            for first, second, _ in self.plan.pairs
+            if self.study.is_same(cases[first], cases[second], self.seeds[0])
+        ]
         return {
             "title": self.plan.title,
             "settings": self._settings(),
-            "sections": [self._section(number, answers) for number in range(len(self.plan.sections))],
-            "cases": cases,
-            "differences": pairs,
-            "same_fits": same,
+            "sections": [self._section(section, answers) for section in self.plan.sections],
+            "cases": {
+                name: self.measure(self.plan.cases.get(name), found)
+                for name, found in tqdm(answers.items(), desc="figures", unit="case")
+            },
+            "differences": [
+                {"first": first, "second": second, "shows": shows, "figures": self._difference(answers, first, second)}
+                for first, second, shows in tqdm(self.plan.pairs, desc="differences", unit="pair")
+                if (first, second) not in same
+            ],
+            "same_fits": [list(pair) for pair in same],
             "nested": chosen,
             "landscape": self._landscape(),
             "made_by": made_by(self.study.banks[""]),
         }
 
-    def _fits(self) -> Iterator[Fit]:
+    def fits(self) -> Iterator[Fit]:
+        """Every fit that the plan needs."""
         for case in self.plan.cases.values():
             for seed in self._seeds(case):
                 yield from (Fit(case, seed, (group,)) for group in self.study.groups)
@@ -142,7 +148,7 @@ class _Run:
     def _with_landscape(self) -> list[Case]:
         return [self.plan.cases[name] for section in self.plan.sections for name in section.landscape]
 
-    def _answers(self, case: Case) -> Answers:
+    def answers(self, case: Case) -> Answers:
         """Scores of a case; a nested plan's are probabilities, with verdicts."""
         scores = self.study.scores(case, self._seeds(case))
         return self.nested.judge(case, scores) if self.nested else Answers(scores, np.zeros(scores.shape, dtype=bool))
@@ -156,7 +162,7 @@ class _Run:
         answers[CHOSEN] = self.nested.assemble(answers, chosen)
         return {"inner_auc": inner, "chosen": chosen}
 
-    def _case(self, case: Case | None, answers: Answers) -> dict:
+    def measure(self, case: Case | None, answers: Answers) -> dict:
         """All figures of a case, or of what was chosen for each group (`None`)."""
         measured: dict = {
             "figures": {
@@ -177,15 +183,19 @@ class _Run:
             }
         return measured
 
-    def _section(self, number: int, answers: dict[str, Answers]) -> dict:
+    def _difference(self, answers: dict[str, Answers], *names: str) -> dict:
+        return self.held_out[CLEAN].compare(*(answers[name].probability[self.study.clean] for name in names))
+
+    def _section(self, section: Section, answers: dict[str, Answers]) -> dict:
         """What the report shows under a heading."""
-        section, whole = self.plan.sections[number], self.whole_plan.sections[number]
-        names = [*section.cases, *([CHOSEN] if self.nested and number == 0 else [])]
-        left_out = "The bank has no text." if whole.needs_text and not section.needs_text else None
-        shown: dict = {"title": section.title, "text": section.text, "cases": names, "left_out": left_out}
-        shown["landscape"] = list(section.landscape)
-        shown["same_text"] = self._same_text({name: answers[name] for name in names}) if section.needs_text else None
-        return shown
+        names = [*section.cases, *([CHOSEN] if self.nested and section is self.plan.sections[0] else [])]
+        with_text = section.needs_text and not section.left_out
+        return {
+            **{name: getattr(section, name) for name in ("title", "text", "left_out")},
+            "cases": names,
+            "landscape": list(section.landscape),
+            "same_text": self._same_text({name: answers[name] for name in names}) if with_text else None,
+        }
 
     def _same_text(self, answers: dict[str, Answers]) -> dict:
         """Figures on the pictures whose very text is found with both classes, if there are enough of both."""
@@ -233,4 +243,4 @@ class _Run:
 _OF_CASE = ("settings", "baseline", "bank", "inputs", "ratio", "views")
 
 
-__all__ = ["run_study"]
+__all__ = ["Run", "run_study"]

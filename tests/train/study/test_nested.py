@@ -1,7 +1,6 @@
 """A nested plan on a tiny bank: what is left out of which fit, what is computed, and what the report says."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from train.parsing import parse
 from train.study.banks import check_bank, load_bank
 from train.study.options import StudyArguments
 from train.study.plan import CHOSEN, read_plan
-from train.study.running import _Run, run_study
+from train.study.running import Run, run_study
 
 PLAN = {
     "nested": True,
@@ -63,14 +62,14 @@ def compared(banks, tmp_path_factory):
 def run_of(bank, folder, **changes):
     plan = read_plan(folder / "plan.yaml")
     of_plan = load_bank(str(bank), [], plan)
-    return _Run(of_plan, plan, arguments(bank, folder, **changes), HeadArguments(), training(folder, max_steps=4), 20)
+    return Run(of_plan, plan, arguments(bank, folder, **changes), HeadArguments(), training(folder, max_steps=4), 20)
 
 
 def test_answers_of_a_group_come_from_fits_that_never_saw_it(compared):
     """Inner fit, calibration and outer fit made again by hand, for one group."""
     _, folder, run = compared
     study, bank = run.study, run.study.banks[""]
-    answers = run._answers(run.plan.cases["head"])
+    answers = run.answers(run.plan.cases["head"])
     model = new_model(bank, HeadArguments(head_depth=1))
     inner = np.full(len(bank), np.nan)
     for other in (0, 2):
@@ -90,7 +89,7 @@ def test_answers_of_a_group_come_from_fits_that_never_saw_it(compared):
 
 def test_figures_and_rates_are_those_of_the_answers(compared):
     results, _, run = compared
-    answers, case = run._answers(run.plan.cases["head"]), results["cases"]["head"]
+    answers, case = run.answers(run.plan.cases["head"]), results["cases"]["head"]
     rows = run.study.banks[""].rows
     for delivery in VIEWS:
         mask = (rows["delivery"] == delivery) & (rows["view"] <= 0)
@@ -125,7 +124,7 @@ def test_what_is_chosen_is_the_best_by_inner_fits_and_answers_its_group(compared
             best[other] = np.mean([source_weighted_auc(rows[mask], scores[mask]) for mask in masks])
         assert best[name] == pytest.approx(max(best.values()))
         assert {other: found[number] for other, found in results["nested"]["inner_auc"].items()} == pytest.approx(best)
-    judged = {name: run._answers(case) for name, case in run.plan.cases.items()}
+    judged = {name: run.answers(case) for name, case in run.plan.cases.items()}
     together = run.nested.assemble(judged, ["probe", "head", "probe"])
     held_out = run.study.scored_rows((1,))
     assert np.array_equal(together.probability[held_out], judged["head"].probability[held_out])
@@ -139,7 +138,8 @@ def source_weighted_auc(rows, scores):
 
 def test_deliveries_of_some_pictures_of_each_source_are_enough(banks, compared, tmp_path):
     """Whose figures are then of these pictures, in whatever order their rows lie."""
-    write_plan(tmp_path)
+    probe = {"name": "probe", "baseline": "logistic regression"}
+    write_plan(tmp_path, sections=[{"title": "One", "cases": [probe]}])
     bank = FeatureBank.load(banks["image"])
     rows = bank.rows
     probed = set(rows[rows["view"] == 0].groupby(["source", "label"]).head(2)["record_id"])
@@ -147,17 +147,15 @@ def test_deliveries_of_some_pictures_of_each_source_are_enough(banks, compared, 
     bank = bank.select(kept.to_numpy())
     order = np.random.default_rng(0).permutation(len(bank))
     bank = FeatureBank(bank.rows.iloc[order].reset_index(drop=True), bank.image_embeds[order], None, bank.info)
-    plan = read_plan(tmp_path / "plan.yaml")
     settings = arguments(banks["image"], tmp_path, seeds=[0])
-    plan = replace(plan, cases={"probe": plan.cases["probe"]})
-    run = _Run(bank, plan, settings, HeadArguments(), training(tmp_path), 5)
-    run.study.make(run._fits())
+    run = Run(bank, read_plan(tmp_path / "plan.yaml"), settings, HeadArguments(), training(tmp_path), 5)
+    run.study.make(run.fits())
     case = run.plan.cases["probe"]
-    answers = run._answers(case)
+    answers = run.answers(case)
     rows = bank.rows.assign(probability=answers.probability[:, 0])
     hard = rows[rows["delivery"] == "hard"]
     assert len(hard) == len(probed) < PICTURES
-    figure = run._case(case, answers)["figures"]["hard"]["auc"]
+    figure = run.measure(case, answers)["figures"]["hard"]["auc"]
     assert figure["value"] == pytest.approx(roc_auc_score(hard["label"], hard["probability"]))
     inner = run.nested.inner_scores(case, 1)
     masks = [(rows["delivery"] == view) & (rows["view"] <= 0) & (run.study.group != 1) for view in VIEWS]
