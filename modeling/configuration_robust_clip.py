@@ -6,9 +6,13 @@ Differences from the paper's reference code: the text tower is optional, the cal
 travel with the weights, and labels are fixed to those of `CLASSES`.
 """
 
+import inspect
+import re
+from functools import wraps
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, CLIPTextConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
@@ -30,6 +34,26 @@ CLIP_TOWERS = ("clip_vision_model", "metaclip_2_vision_model")
 IMAGE_TOKENS = ("class", "patch_mean")
 
 
+def _one_sentence(cls: type) -> type:
+    """Raise what `@strict` refuses as a ValueError of one sentence: its own error is none, and has several lines."""
+    strict_init = cls.__init__  # type: ignore[misc]
+
+    @wraps(strict_init)
+    def init(self: Any, *args: Any, **fields: Any) -> None:
+        try:
+            strict_init(self, *args, **fields)
+        except StrictDataclassError as error:
+            wrong = re.match(r"Validation error for field '(\w+)'", str(error))
+            if wrong and wrong[1] in fields:
+                kind = inspect.formatannotation(cls.__annotations__.get(wrong[1], Any))
+                raise ValueError(f"`{wrong[1]}` must be {kind}, got {fields[wrong[1]]!r}.") from error
+            raise ValueError(str(error.__cause__ or error)) from error
+
+    cls.__init__ = init  # type: ignore[misc]
+    return cls
+
+
+@_one_sentence
 @strict
 class RobustClipConfig(PreTrainedConfig):
     """Everything that turns a picture, and a caption when there is one, into a calibrated probability.
@@ -58,7 +82,7 @@ class RobustClipConfig(PreTrainedConfig):
         initializer_range: standard deviation of the learned no-text embedding at initialisation.
 
     Raises:
-        StrictDataclassError: a field is out of its range (huggingface_hub).
+        ValueError: a field is of another type, or out of its range.
     """
 
     model_type = "robust_clip"
@@ -94,6 +118,18 @@ class RobustClipConfig(PreTrainedConfig):
         self.image_layers = self.image_layers or None
         self.image_tokens = self.image_tokens or (["class"] if self.image_layers else None)
         super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs: Any) -> Any:
+        """As in transformers; an error says that it is the file that is wrong.
+
+        Raises:
+            ValueError: what the file should hold, and what it holds.
+        """
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except ValueError as error:
+            raise ValueError(f"config.json is not valid: {error} Correct it, or get the checkpoint again.") from error
 
     @property
     def embedding_dim(self) -> int:

@@ -49,6 +49,9 @@ IMAGE_TOWERS = {
 }
 # `model_type` of a backbone with two towers -> that of its image tower. (Many models hold a CLIP tower among others.)
 TWO_TOWERS = {"clip": "clip_vision_model", "metaclip_2": "metaclip_2_vision_model", "siglip": "siglip_vision_model"}
+# What such a backbone holds beside one tower. It is not wanted when that one is loaded, so it is not reported.
+BESIDE_IMAGE = [r"^text_model\.", r"^text_projection\.", r"^logit_(scale|bias)$"]
+BESIDE_TEXT = [r"^vision_model\.", r"^visual_projection\.", r"^logit_(scale|bias)$"]
 
 
 @dataclass
@@ -100,6 +103,8 @@ class RobustClipHead(nn.Module):
         self.components = None
         if (most := config.head_components) is not None:
             self.components = nn.ModuleList(nn.Linear(part, min(part, most)) for part in self.image_parts)
+        if config.head_activation not in ACT2FN:
+            raise ValueError(f"`head_activation` must be one of {', '.join(ACT2FN)}, got {config.head_activation!r}.")
         layers: list[nn.Module] = []
         width = config.feature_dim
         for _ in range(config.head_depth):
@@ -203,12 +208,12 @@ class RobustClipPreTrainedModel(PreTrainedModel):
         """
         source = AutoConfig.from_pretrained(name_or_path, revision=revision)
         tower_class = _image_tower_class(source.model_type, name_or_path)
-        vision = tower_class.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+        vision = _load_tower(tower_class, BESIDE_IMAGE, name_or_path, revision)
         if not getattr(vision.config, "vision_use_head", True):
             raise ValueError(f"The image tower of {str(name_or_path)!r} must have a pooling head, got none.")
         text = None
         if use_text and source.model_type == "clip":
-            text = CLIPTextModelWithProjection.from_pretrained(name_or_path, revision=revision, dtype=torch.float32)
+            text = _load_tower(CLIPTextModelWithProjection, BESIDE_TEXT, name_or_path, revision)
         config_fields = {"backbone_name": str(name_or_path), "backbone_revision": revision, **config_fields}
         config = RobustClipConfig(
             vision_config=_without_path(vision.config),
@@ -405,6 +410,15 @@ def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrai
             f"got {model_type!r}.{why}"
         )
     return IMAGE_TOWERS[tower_type]
+
+
+def _load_tower(
+    tower_class: type[PreTrainedModel], beside: list[str], name: str | os.PathLike, revision: str | None
+) -> PreTrainedModel:
+    """Load one tower of a backbone in float32; missing weights, and those of neither tower, are reported."""
+    fields = {"_keys_to_ignore_on_load_unexpected": beside, "__module__": tower_class.__module__}
+    quiet: Any = type(tower_class.__name__, (tower_class,), fields)
+    return quiet.from_pretrained(name, revision=revision, dtype=torch.float32)
 
 
 def _unit_mean_square(values: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from huggingface_hub.errors import StrictDataclassError
 
 from modeling import RobustClipForImageClassification, RobustClipModel
 from modeling.checkpoints import load_processor
@@ -104,7 +103,7 @@ def test_the_map_starts_no_later_than_the_first_layer_that_is_read(tmp_path, tin
     ],
 )
 def test_layers_that_there_are_not_are_refused(tiny_config, fields, message):
-    with pytest.raises(StrictDataclassError, match=message):
+    with pytest.raises(ValueError, match=message):
         tiny_config(**fields)
 
 

@@ -1,11 +1,13 @@
 """The model's contracts, on tiny random CLIPs."""
 
+import json
+
 import pytest
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipModel
+from tests.tiny import VISION
 
 
 def batch(size=4):
@@ -169,8 +171,26 @@ def test_reset_head_depends_on_the_seed_only(tiny_model):
         ({"calibration_scale": 0.0}, "calibration_scale"),
         ({"real_threshold": 0.8, "generated_threshold": 0.4}, "Thresholds"),
         ({"real_threshold": 1.5, "generated_threshold": 1.6}, "Thresholds"),
+        ({"head_depth": "3"}, "^`head_depth` must be int, got '3'.$"),
+        ({"calibration_scale": "much"}, r"^`calibration_scale` must be float \| int, got 'much'.$"),
+        ({"vision_config": dict(VISION, hidden_size="wide")}, "hidden_size.*expected int.*wide"),
     ],
 )
-def test_the_configuration_refuses_values_out_of_range(tiny_config, fields, message):
-    with pytest.raises(StrictDataclassError, match=message):
-        tiny_config(**fields)
+def test_the_configuration_refuses_wrong_values_in_one_sentence(fields, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        RobustClipConfig(**{"vision_config": VISION, **fields})
+    assert "\n" not in str(refused.value)
+
+
+def test_a_head_with_an_unknown_activation_is_refused(tiny_config):
+    with pytest.raises(ValueError, match="`head_activation` must be one of .*leaky_relu.*, got 'soft'"):
+        RobustClipForImageClassification(tiny_config(head_activation="soft"))
+
+
+@pytest.mark.parametrize("load", [RobustClipConfig.from_pretrained, RobustClipForImageClassification.from_pretrained])
+def test_a_wrong_value_in_a_file_names_the_file_and_what_to_do(tiny_model, tmp_path, load):
+    tiny_model.save_pretrained(tmp_path)
+    fields = json.loads((tmp_path / "config.json").read_text()) | {"head_dropout": 1.5}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    with pytest.raises(ValueError, match="^config.json is not valid: `head_dropout` must be in .* Correct it, or get"):
+        load(tmp_path)
