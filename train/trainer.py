@@ -1,50 +1,33 @@
 """`RobustTrainer`: the paper's loss and Sharpness-Aware Minimization inside `transformers.Trainer`.
 
 Hooks of Trainer that are replaced (transformers 5.23): `compute_loss`, `training_step`, `log`, `_get_train_sampler`,
-`_get_dataloader`, `_get_grad_norm`, and for the Hub `create_model_card`, `push_to_hub` and `_push_from_checkpoint`;
-everything else is its own.
+`_get_dataloader`, `_get_grad_norm`, and for the Hub those of `publish.training`; everything else is its own.
 """
 
 import math
 from collections.abc import Sized
-from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub import CommitInfo
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers import (
-    EvalPrediction,
-    Trainer,
     TrainerCallback,
     TrainerControl,
     TrainerState,
     TrainingArguments,
 )
-from transformers.trainer_utils import HubStrategy
-
-from modeling.embedded import CARD_FILE
-from modeling.files import write_text
 
 from .arguments import RobustTrainingArguments
 from .embedding_dataset import EmbeddingDataset
 from .jobs.processes import average_gradients, gather_batch
 from .losses import RobustLoss, robust_loss
-from .measure.metrics import roc_auc
-from .publish.card import local_card
-from .publish.model import publish_checkpoint
+from .publish.training import PublishingTrainer
 from .sam import SAM, frozen_batch_norm, same_random_numbers
 from .sampling import StratifiedSampler
 
 
-def compute_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """ROC AUC over the whole evaluation set, from the two logits."""
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    return {"auc": roc_auc(prediction.label_ids, logits[:, 1] - logits[:, 0])}
-
-
-class RobustTrainer(Trainer):
+class RobustTrainer(PublishingTrainer):
     """`transformers.Trainer` with CVaR + pairwise AUC loss and SAM.
 
     Each step ascends to the worst point within `sam_rho` (with the first pass's gradient), takes the gradient there,
@@ -210,68 +193,6 @@ class RobustTrainer(Trainer):
             logs |= {"auc_loss": parts.auc.item()}
         super().log(logs, start_time)
 
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """Keep our card, or write one; Trainer's own would replace it by a stub without a figure."""
-        if self.is_world_process_zero():
-            folder = Path(str(self.args.output_dir))
-            write_text(folder / CARD_FILE, local_card(folder))
-
-    def push_to_hub(
-        self,
-        commit_message: str | None = "End of training",
-        blocking: bool = True,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-        **kwargs: Any,
-    ) -> CommitInfo:
-        """Save the model and publish it as `python -m train publish` does: in one commit, without a pickle.
-
-        Args:
-            commit_message: of the commit.
-            blocking: without effect, this always waits.
-            token: with write access; `hub_token` or the login by default.
-            revision: branch; `hub_revision` by default.
-            private: of a new repository; `hub_private_repo` (here: True) by default.
-            **kwargs: what Trainer's own stub would have said; without effect.
-
-        Returns:
-            The commit; on the other processes of several `None`, as Trainer does.
-        """
-        self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        if self.hub_model_id is None:
-            self.init_hf_repo(token=token, private=private)
-        self.save_model(_internal_call=True)
-        if not self.is_world_process_zero():
-            return cast(CommitInfo, None)
-        self.create_model_card()
-        return self._publish(Path(str(self.args.output_dir)), commit_message, token, revision, private)
-
-    def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Publish a checkpoint while training goes on to the next one; called at every save."""
-        if self.is_world_process_zero() and self.args.hub_strategy != HubStrategy.END:
-            self.callback_handler.on_push_begin(self.args, self.state, self.control)
-            self._publish(Path(checkpoint_folder), f"Training in progress, step {self.state.global_step}")
-
-    def _publish(
-        self,
-        folder: Path,
-        message: str | None,
-        token: str | None = None,
-        revision: str | None = None,
-        private: bool | None = None,
-    ) -> CommitInfo:
-        private = self.args.hub_private_repo if private is None else private
-        published = publish_checkpoint(
-            folder,
-            str(self.hub_model_id),
-            public=private is False,
-            message=message or "End of training",
-            token=token or self.args.hub_token,
-            revision=revision or self.args.hub_revision,
-        )
-        return published.info
-
     def _raise_unless_finite(self, loss: Tensor) -> None:
         """Stop at the first bad step: the log's filter would hide it and the weights would be lost."""
         if not torch.isfinite(loss):
@@ -297,4 +218,4 @@ class _SetEpoch(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch or 0))
 
 
-__all__ = ["RobustTrainer", "compute_metrics"]
+__all__ = ["RobustTrainer"]

@@ -11,12 +11,12 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import EarlyStoppingCallback
 
-from tests.train.tiny_training import arguments, embeddings, trainer
+from tests.train.tiny_training import arguments, auc, embeddings, trainer
 from train.embedding_dataset import EmbeddingDataset, collate_batch, score_embeddings
 from train.features.bank import FeatureBank
 from train.losses import robust_loss
 from train.measure.metrics import roc_auc
-from train.trainer import RobustTrainer, compute_metrics
+from train.trainer import RobustTrainer
 
 
 def test_one_step_equals_sam_by_hand(tiny_model, tmp_path):
@@ -288,7 +288,7 @@ def test_the_best_epoch_by_auc_is_kept_and_training_stops_early(tiny_model, tmp_
         train_dataset=embeddings(rows=48),
         eval_dataset=embeddings(rows=301, seed=2),
         data_collator=collate_batch,
-        compute_metrics=compute_metrics,
+        compute_metrics=auc,
         callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
     )
     run.train()

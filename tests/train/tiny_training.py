@@ -4,7 +4,8 @@ import torch
 
 from train.arguments import RobustTrainingArguments
 from train.embedding_dataset import EmbeddingDataset, collate_batch
-from train.trainer import RobustTrainer, compute_metrics
+from train.measure.metrics import roc_auc
+from train.trainer import RobustTrainer
 
 
 def arguments(folder, **changes):
@@ -27,11 +28,17 @@ def embeddings(rows=32, text=True, seed=0, sources=None):
     return EmbeddingDataset(image, labels, text_embeds, sources=sources)
 
 
+def auc(prediction):
+    """ROC AUC over the whole evaluation set, from the two logits: a `compute_metrics` for a trainer."""
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    return {"auc": roc_auc(prediction.label_ids, logits[:, 1] - logits[:, 0])}
+
+
 def trainer(model, folder, dataset=None, **changes):
     return RobustTrainer(
         model=model,
         args=arguments(folder, **changes),
         train_dataset=dataset or embeddings(),
         data_collator=collate_batch,
-        compute_metrics=compute_metrics,
+        compute_metrics=auc,
     )

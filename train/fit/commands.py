@@ -1,5 +1,7 @@
 """`python -m train fit` and `known_data`."""
 
+import logging
+import shutil
 from pathlib import Path
 
 from accelerate import PartialState
@@ -7,19 +9,53 @@ from accelerate import PartialState
 from modeling.cautions.known_data import KNOWN_DATA_FILE
 
 from ..arguments import RobustTrainingArguments
+from ..publish.model import check_target, publish_checkpoint
 from ..report.summary import summary
-from .fitting import fit
+from ..report.writing import write_report
+from .fitting import UNFINISHED, fit
 from .known_data import write_known_data
 from .options import FitArguments, KnownDataArguments
+from .saving import save_detector, save_head
+
+logger = logging.getLogger(__name__)
 
 
 def fit_and_report(arguments: FitArguments, training: RobustTrainingArguments) -> None:
-    """Fit a head, and print its figures."""
-    evaluation = fit(arguments, training)
-    if not PartialState().is_main_process:
-        return
-    print(summary(evaluation))
-    print(f"written: {training.output_dir}, with report/report.html")
+    """Fit a head, write checkpoint, card and report to `output_dir`, publish where asked, and print the figures.
+
+    Raises:
+        ValueError: what `fit` raises, and `push_to_hub` without a name.
+        HubError: `push_to_hub`, and nobody is logged in, or the Hub refused.
+    """
+    if training.push_to_hub:  # before hours of fitting
+        if not training.hub_model_id:
+            raise ValueError("`push_to_hub` needs `hub_model_id`, the owner/name to publish as.")
+        check_target(training.hub_model_id, training.hub_token)
+    fitted = fit(arguments, training)
+    if PartialState().is_main_process:
+        output = Path(str(training.output_dir))
+        save_detector(fitted, output)
+        if arguments.head_output is not None:
+            save_head(fitted, Path(arguments.head_output))
+        write_report(output / "report", fitted.evaluation, fitted.pictures)
+        shutil.rmtree(output / UNFINISHED)
+        if training.push_to_hub:
+            _publish(training)
+        print(summary(fitted.evaluation))
+        print(f"written: {training.output_dir}, with report/report.html")
+    PartialState().wait_for_everyone()
+
+
+def _publish(training: RobustTrainingArguments) -> None:
+    """Publish the finished checkpoint; what fails here is on disk and can be published by the command."""
+    published = publish_checkpoint(
+        Path(str(training.output_dir)),
+        str(training.hub_model_id),
+        public=training.hub_private_repo is False,
+        token=training.hub_token,
+        revision=training.hub_revision,
+    )
+    logger.info("Published: %s", published.url)
 
 
 def known_data(arguments: KnownDataArguments) -> None:

@@ -1,25 +1,21 @@
-"""Fit a head on a feature bank: held-out scores first, then calibration, then the head that ships.
+"""Fit a detector on a feature bank: held-out scores first, then calibration, then the head that ships.
 
 Every figure comes from pictures whose whole source was left out of the fit that scored them; the shipped head is
 fitted last, on everything, with the same settings.
 """
 
 import logging
-import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import pandas as pd
-from accelerate import PartialState
-from safetensors.torch import save_file
-from transformers import AutoTokenizer
 
 from modeling import RobustClipForImageClassification
-from modeling.checkpoints import HEAD_FILE, load_processor
+from modeling.cautions.known_data import KnownData
+from modeling.checkpoints import load_processor
 from modeling.default_backbone import HUB_ID, HUB_REVISION
-from modeling.files import staged
 from modeling.verdicts import CLASSES, GENERATED, REAL
 
 from ..arguments import RobustTrainingArguments
@@ -31,10 +27,6 @@ from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdic
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
 from ..measure.sources import join_sources, split_by_source
 from ..measure.text_leak import PARTS, has_text, measure_text
-from ..publish.model import check_target, publish_checkpoint
-from ..report.card import read_notes, write_card
-from ..report.evaluation_file import write_evaluation
-from ..report.writing import write_report
 from .baselines import BASELINES
 from .head import backbone_folder, fit_head, new_model
 from .held_out import held_out_scores
@@ -46,25 +38,63 @@ logger = logging.getLogger(__name__)
 MANY_SOURCES = 200
 
 
-def fit(arguments: FitArguments, training: RobustTrainingArguments) -> Evaluation:
-    """Fit, evaluate by held-out sources, calibrate, and write a checkpoint and a report to `training.output_dir`.
+# Folder in `output_dir` of the folds that are done; of no use once the detector is saved.
+UNFINISHED = "held-out-scores"
 
-    Interrupted, it goes on with the first fold that is not done when it is called again with the same settings, data
-    and code.
-    Several processes (torchrun) fit each head together; the first of them writes.
 
-    Returns:
-        The evaluation.
+@dataclass(frozen=True)
+class FittedDetector:
+    """What `fit` gives.
+
+    Args:
+        model: its configuration holds the calibration, the operating point and the backbone's name.
+        calibration: of the held-out scores.
+        evaluation: as evaluation.json holds it.
+        pictures: one row a picture as it is, with its held-out score, probability and verdict.
+        known_data: what the fitted data looks like to the backbone.
+        backbone: folder or Hub id, with the image processor and, where the model reads text, the tokenizer.
+    """
+
+    model: RobustClipForImageClassification
+    calibration: Calibration
+    evaluation: Evaluation
+    pictures: pd.DataFrame
+    known_data: KnownData
+    backbone: str
+
+
+def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDetector:
+    """Fit, evaluate by held-out sources and calibrate; `save_detector` writes what this gives.
+
+    The folds that are done are kept in `output_dir`: interrupted, it goes on with the first that is not when it is
+    called again with the same settings, data and code. Several processes (torchrun) fit each head together.
 
     Raises:
-        ValueError: `push_to_hub` without a name; or
-            the bank has fewer than two sources or lacks a class, also where a fold is left out; or
-            `merge_sources` names a source that is not in it; or the backbone is not the one that made the bank.
+        ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or
+            `merge_sources` names a source that is not in it; or the backbone is not the one that made the bank; or a
+            head alone is asked for and the bank has text.
     """
-    if training.push_to_hub:
-        if not training.hub_model_id:
-            raise ValueError("`push_to_hub` needs `hub_model_id`, the owner/name to publish as.")
-        check_target(training.hub_model_id, training.hub_token)
+    bank = _load_bank(arguments)
+    fold = split_by_source(bank.rows, arguments.folds)
+    arguments = replace(arguments, head_components=_possible_components(bank, fold, arguments.head_components))
+    model = new_model(bank, arguments)
+    bank.check_made_by(model.backbone, load_processor(backbone_folder(bank)))
+    bank = bank.narrow(model.config)
+    # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
+    once = replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
+    quiet = replace(once, logging_strategy="no", report_to="none")
+    scores = held_out_scores(model, bank, fold, quiet, Path(str(training.output_dir)) / UNFINISHED)
+    settings = _settings(arguments, training)
+    evaluation, pictures, calibration = _measure(bank, scores, fold, arguments, settings)
+    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), once)
+    _set_operating_point(model, calibration, evaluation, arguments)
+    _name_backbone(model, bank.info["backbone"])
+    known_data = known_data_of(bank, model.config)
+    return FittedDetector(model.eval(), calibration, evaluation, pictures, known_data, backbone_folder(bank))
+
+
+def _load_bank(arguments: FitArguments) -> FeatureBank:
+    """The bank, with related sources joined, if it can be held out by source."""
     bank = FeatureBank.load(arguments.bank)
     join_sources(bank.rows, arguments.merge_sources)
     if bank.rows["source"].nunique() < 2 or bank.rows["label"].nunique() < 2:
@@ -73,39 +103,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> Evaluatio
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
     if not arguments.folds and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
         logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)
-    fold = split_by_source(bank.rows, arguments.folds)
-    arguments = replace(arguments, head_components=_possible_components(bank, fold, arguments.head_components))
-    model = new_model(bank, arguments)
-    bank.check_made_by(model.backbone, load_processor(backbone_folder(bank)))
-    bank = bank.narrow(model.config)
-    settings = _settings(arguments, training)
-    unfinished = Path(str(training.output_dir)) / "held-out-scores"
-    # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
-    push, training = training.push_to_hub, replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
-    quiet = replace(training, logging_strategy="no", report_to="none")
-    scores = held_out_scores(model, bank, fold, quiet, unfinished)
-    evaluation, pictures, calibration = _measure(bank, scores, fold, arguments, settings)
-    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), training)
-    if PartialState().is_main_process:
-        _write_checkpoint(model, bank, calibration, evaluation, arguments, training)
-        write_report(Path(str(training.output_dir)) / "report", evaluation, pictures)
-        shutil.rmtree(unfinished)
-        if push:
-            _push(training)
-    PartialState().wait_for_everyone()
-    return evaluation
-
-
-def _push(training: RobustTrainingArguments) -> None:
-    """Publish the finished checkpoint; what fails here is on disk and can be published by the command."""
-    published = publish_checkpoint(
-        Path(str(training.output_dir)),
-        str(training.hub_model_id),
-        public=training.hub_private_repo is False,
-        token=training.hub_token,
-        revision=training.hub_revision,
-    )
-    logger.info("Published: %s", published.url)
+    return bank
 
 
 def _measure(
@@ -165,15 +163,10 @@ def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dic
     return {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
 
 
-def _write_checkpoint(
-    model: RobustClipForImageClassification,
-    bank: FeatureBank,
-    calibration: Calibration,
-    evaluation: Evaluation,
-    arguments: FitArguments,
-    training: RobustTrainingArguments,
+def _set_operating_point(
+    model: RobustClipForImageClassification, calibration: Calibration, evaluation: Evaluation, arguments: FitArguments
 ) -> None:
-    """Write the whole checkpoint, and where asked the part of it that is ours."""
+    """Write calibration, thresholds and what they were measured to give into the model's configuration."""
     config, fit_facts = model.config, cast(FitFacts, evaluation["fit"])
     real, generated = (cast(dict, fit_facts["verdicts"][name]) for name in CLASSES)
     config.calibration_scale, config.calibration_bias = calibration.scale, calibration.bias
@@ -185,30 +178,13 @@ def _write_checkpoint(
         "true_positive_rate": generated[GENERATED],
         "false_negative_rate": generated[REAL],
     }
-    backbone = bank.info["backbone"]
+
+
+def _name_backbone(model: RobustClipForImageClassification, backbone: str) -> None:
+    """Write into the model's configuration where its backbone can be had."""
+    config = model.config
     config.backbone_name = HUB_ID if backbone == "default" else backbone
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
-    processor = load_processor(backbone_folder(bank))
-    known_data = known_data_of(bank, config)
-    with staged(Path(str(training.output_dir))) as folder:
-        model.eval().save_pretrained(folder)
-        processor.save_pretrained(folder)
-        if bank.text_embeds is not None:
-            AutoTokenizer.from_pretrained(backbone).save_pretrained(folder)
-        known_data.save(folder)
-        write_evaluation(folder, evaluation)
-        write_card(folder, read_notes(Path(str(training.output_dir))))
-    if arguments.head_output is not None:
-        with staged(Path(arguments.head_output)) as folder:
-            config.save_pretrained(folder)
-            processor.save_pretrained(folder)
-            for code in folder.glob("*_robust_clip.py"):  # the code is in `modeling` already
-                code.unlink()
-            save_file(model.head.state_dict(), folder / HEAD_FILE)
-            (folder / HEAD_FILE).chmod(0o644)  # safetensors writes 0600
-            known_data.save(folder)
-            write_evaluation(folder, evaluation)
-            write_card(folder, read_notes(Path(arguments.head_output)))
 
 
-__all__ = ["fit", "new_model"]
+__all__ = ["UNFINISHED", "FittedDetector", "fit"]

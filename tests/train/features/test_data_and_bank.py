@@ -22,8 +22,10 @@ from train.evaluate import evaluate_checkpoint
 from train.features import making
 from train.features.bank import FeatureBank
 from train.features.making import build_feature_bank
-from train.fit.fitting import FitArguments, fit
+from train.fit.commands import fit_and_report
+from train.fit.fitting import UNFINISHED, FitArguments, fit
 from train.measure.sources import split_by_source
+from train.report.evaluation_file import read_evaluation, write_evaluation
 
 
 @pytest.fixture
@@ -135,7 +137,8 @@ def test_a_fit_with_text_is_a_checkpoint_that_reads_captions(parquet, tiny_token
     fit_arguments = FitArguments(bank=str(tmp_path / "bank"), folds=3, head_depth=1)
     with pytest.raises(ValueError, match="`head_output` is for heads that read no text"):
         fit(replace(fit_arguments, head_output=str(tmp_path / "head")), arguments(tmp_path / "out"))
-    fit(fit_arguments, arguments(tmp_path / "out", max_steps=15, per_device_train_batch_size=64, learning_rate=1e-2))
+    settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
+    fit_and_report(fit_arguments, arguments(tmp_path / "out", **settings))
     detector = Detector.from_pretrained(tmp_path / "out")
     with_caption = detector.detect(picture(3, 1), "c b a")
     assert with_caption.probability != with_caption.probability_without_caption
@@ -165,7 +168,7 @@ def test_no_bank_is_refused(tmp_path):
 def test_related_sources_are_held_out_together(bank, tmp_path):
     bank_folder = str(tmp_path / "bank")
     settings = arguments(tmp_path / "out", max_steps=15, per_device_train_batch_size=64, learning_rate=1e-2)
-    together = fit(FitArguments(bank=bank_folder, head_depth=1, merge_sources=["s2=s0"]), settings)
+    together = fit(FitArguments(bank=bank_folder, head_depth=1, merge_sources=["s2=s0"]), settings).evaluation
     assert together["sources"] == {"real": 2, "generated": 3}
     assert {row["source"] for row in together["by_source"]} == {"s0", "s1", "s3", "s4", "s5"}
     with pytest.raises(ValueError, match="one class has no picture left"):
@@ -177,11 +180,11 @@ def test_related_sources_are_held_out_together(bank, tmp_path):
 def test_few_rows_give_a_head_with_fewer_components(bank, tmp_path, caplog):
     settings = arguments(tmp_path / "out", max_steps=3, per_device_train_batch_size=64)
     asked = {"head_depth": 1, "head_components": 100, "folds": 3}
-    fit(FitArguments(bank=str(tmp_path / "bank"), **asked), settings)
+    fitted = fit(FitArguments(bank=str(tmp_path / "bank"), **asked), settings)
     held_out = np.bincount(split_by_source(bank.rows, 3)[bank.rows["view"] >= 0])
     possible = (held_out.sum() - held_out.max()) // 2  # half of what the largest group leaves
     assert f"{possible} head_components instead of 100" in caplog.text
-    assert RobustClipForImageClassification.from_pretrained(tmp_path / "out").config.head_components == possible
+    assert fitted.model.config.head_components == possible
 
 
 def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backbone, tmp_path):
@@ -191,8 +194,12 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backb
     layers = {"image_layers": [2], "head_components": 4}
     fit_arguments = FitArguments(bank=str(wide), folds=3, head_depth=1, head_output=str(tmp_path / "head"), **layers)
     settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
-    evaluation = fit(fit_arguments, arguments(tmp_path / "out", **settings))
-    assert evaluation == fit(fit_arguments, arguments(tmp_path / "out", **settings))
+    fitted = fit(fit_arguments, arguments(tmp_path / "out", **settings))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {UNFINISHED}  # the command writes
+    fit_and_report(fit_arguments, arguments(tmp_path / "out", **settings))
+    write_evaluation(tmp_path, fitted.evaluation)
+    assert read_evaluation(tmp_path / "out") == read_evaluation(tmp_path)
+    assert not (tmp_path / "out" / UNFINISHED).exists()
     assert {path.name for path in (tmp_path / "head").iterdir()} == {
         "config.json",
         "head.safetensors",

@@ -1,0 +1,42 @@
+"""A fitted detector on disk: the whole checkpoint, or the part of it that is not the backbone."""
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+from transformers import AutoTokenizer
+
+from modeling.checkpoints import HEAD_FILE, load_processor
+from modeling.files import staged
+
+from ..report.card import read_notes, write_card
+from ..report.evaluation_file import write_evaluation
+from .fitting import FittedDetector
+
+
+def save_detector(fitted: FittedDetector, output: Path) -> None:
+    """Write model, processor, tokenizer, known data, evaluation and card: all that loading and publishing take."""
+    with staged(output) as folder:
+        fitted.model.save_pretrained(folder)
+        if fitted.model.config.text_config is not None:
+            AutoTokenizer.from_pretrained(fitted.backbone).save_pretrained(folder)
+        _save_companions(fitted, folder, output)
+
+
+def save_head(fitted: FittedDetector, output: Path) -> None:
+    """Write the same without the backbone and the code, as the embedded default lies in this project."""
+    with staged(output) as folder:
+        fitted.model.config.save_pretrained(folder)
+        _save_companions(fitted, folder, output)
+        for code in folder.glob("*_robust_clip.py"):  # the code is in `modeling` already
+            code.unlink()
+        save_file(fitted.model.head.state_dict(), folder / HEAD_FILE)
+
+
+def _save_companions(fitted: FittedDetector, folder: Path, output: Path) -> None:
+    load_processor(fitted.backbone).save_pretrained(folder)
+    fitted.known_data.save(folder)
+    write_evaluation(folder, fitted.evaluation)
+    write_card(folder, read_notes(output))
+
+
+__all__ = ["save_detector", "save_head"]
