@@ -36,7 +36,7 @@ class RobustTrainer(PublishingTrainer):
 
     With several processes the loss is that of their batches together, and the ascent follows the mean of their
     gradients: N processes with batches of B take the step of one with N x B, but for BatchNorm, which sees each
-    process's batch alone, and dropout, which is drawn alike in each process.
+    process's batch alone, and dropout, whose masks are the same in each process.
 
     Raises:
         FloatingPointError: in training, when the loss or a gradient is not finite.

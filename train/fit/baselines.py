@@ -9,9 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from ..features.bank import FeatureBank
 from ..measure.sources import source_weights
 
-# Inverse penalty, and whether every source weighs the same. With the default backbone these two are the best in pooled
-# AUC and in AUC with sources weighted equally.
-BASELINES = {"logistic regression": (0.1, False), "logistic regression, sources weighted equally": (0.01, True)}
+# Inverse penalty, and whether the fit is source-weighted. With the default backbone these two are the best in pooled
+# and in source-weighted AUC.
+BASELINES = {"logistic regression": (0.1, False), "logistic regression, source-weighted": (0.01, True)}
 
 
 def baseline_scores(name: str, bank: FeatureBank, train_rows: np.ndarray, held_out: np.ndarray) -> NDArray[np.float64]:
