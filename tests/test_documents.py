@@ -35,7 +35,7 @@ RUN, SHOWN = ("bash", "python"), ("csv", "text")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 # A block that is only shown must not hold what a reader would type.
 TO_TYPE = re.compile(
-    r"^\s*(\$ |>>> |python |pip |make |torchrun |curl |git |import \w|from \w+ import )", re.MULTILINE
+    r"^\s*(\$ |>>> |python |pip |robust-clip |make |torchrun |curl |git |import \w|from \w+ import )", re.MULTILINE
 )
 # The blocks that no test runs, by their first line; the reason stands above each.
 LEFT_OUT = {
@@ -62,7 +62,7 @@ PICTURES = {"real": ("china.jpg", "flower.jpg"), "generated": ("flux_dev.webp", 
 SOURCES = {"real": ("my-camera", "press-agency", "archive"), "generated": ("sdxl", "flux-1", "another")}
 # What a document must have printed, beyond ending well.
 PRINTED = {
-    "README.md": ("36 views of 12 pictures in bank", "ROC AUC: ", "published: ", "spaces/user/my-page"),
+    "README.md": ("VERDICT ", "36 views of 12 pictures in bank", "ROC AUC: ", "published: ", "spaces/user/my-page"),
     "docs/api.md": ('"verdict"', "china.jpg "),
     "docs/data-sets.md": ("8 views of 2 pictures in bank-captioned", "48 views of 12 pictures in bank-d3"),
     "docs/evaluate.md": ("near-duplicates: ", "photographs cannot promise a false positive rate of 1.00%"),

@@ -132,6 +132,9 @@ class WarmPython:
         program.parent.mkdir()
         program.write_text(CLIENT.format(python=sys.executable, address=self.address))
         program.chmod(0o755)
+        console_command = program.with_name("robust-clip")
+        console_command.write_text('#!/bin/sh\nexec python -m robust_clip "$@"\n')
+        console_command.chmod(0o755)
         self.environment = environment | {
             "PATH": os.pathsep.join([str(program.parent), str(Path(sys.executable).parent), environment["PATH"]]),
             "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]),
