@@ -172,6 +172,8 @@ def test_the_report_has_every_case(compared):
     lines = (folder / "out" / "results.csv").read_text().splitlines()
     value = results["cases"]["one view"]["rates"]["views"]["hard"]["tpr"]["value"]
     assert any(line.startswith(f"one view,hard,tpr,{value},") for line in lines)
+    auc = results["cases"]["one view"]["figures"]["hard"]["auc"]
+    assert f"one view,hard,auc,{auc['value']},{auc['interval'][0]},{auc['interval'][1]},{auc['seed_sd']}" in lines
     inner, outer = 3 * 3, 3 + 2 * 6  # pairs of three cases; the probe's outer fits, and two heads' by seed
     assert len(list((folder / "out" / "fits").iterdir())) == inner + outer
 
