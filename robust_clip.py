@@ -32,8 +32,7 @@ SUFFIXES = (
     ".mpo",
     ".ppm",
 )
-# The verdicts of modeling.verdicts, named here so that help needs no import of it.
-OUTCOMES = ("real", "uncertain", "generated", "unreadable")
+UNREADABLE = "unreadable"
 SOME_UNREADABLE = 3
 EXIT_CODES = """exit codes: 0 every picture was judged; 1 an error, in a sentence; 2 wrong usage;
 3 some files could not be read, each with its reason; 130 after Ctrl+C"""
@@ -71,10 +70,12 @@ def main() -> int:
         write_csv(rows)
     else:
         write_table(rows, files)
-    summary = ", ".join(f"{counts[name]:,} {name}" for name in OUTCOMES)
+    from modeling.verdicts import VERDICTS  # here, because help must not wait for transformers
+
+    summary = ", ".join(f"{counts[name]:,} {name}" for name in (*VERDICTS, UNREADABLE))
     skipped = f"; {passed_over:,} other files in folders passed over" if passed_over else ""
     print(f"{len(files):,} {'picture' if len(files) == 1 else 'pictures'}: {summary}{skipped}", file=sys.stderr)
-    return SOME_UNREADABLE if counts["unreadable"] else 0
+    return SOME_UNREADABLE if counts[UNREADABLE] else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -170,7 +171,7 @@ class Progress:
 def _counted(rows: Iterator[dict], counts: Counter[str], progress: Progress) -> Iterator[dict]:
     """Count the verdicts of rows as they pass."""
     for done, row in enumerate(rows, 1):
-        counts[row["verdict"] or "unreadable"] += 1
+        counts[row["verdict"] or UNREADABLE] += 1
         progress.clear()
         yield row
         progress.show(f"{done:,} of {progress.total:,}" if done < progress.total else "")
@@ -185,7 +186,7 @@ def write_table(rows: Iterator[dict], files: list[Path]) -> None:
     for row in rows:
         name = printable(row["name"])
         if row["error"] is not None:
-            text = f"{line.format('unreadable', '', name, '', '').rstrip():<{25 + width}}  {row['error']}"
+            text = f"{line.format(UNREADABLE, '', name, '', '').rstrip():<{25 + width}}  {row['error']}"
         else:
             found = row["cautions"] + _marks(row)
             words |= {item["code"]: f"of {name}: {item['sentence']}" for item in found if item["code"] not in words}
