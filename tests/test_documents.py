@@ -110,6 +110,24 @@ def test_every_block_says_what_it_is(document):
     assert not indented, f"{document}: fence the code in lines {indented}"
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md"])
+def test_every_link_inside_the_project_leads_somewhere(document):
+    tokens = MarkdownIt().enable("table").parse((ROOT / document).read_text(encoding="utf-8"))
+    addresses = [
+        str(child.attrGet("href") or child.attrGet("src") or "") for t in tokens for child in t.children or []
+    ]
+    for file, _, anchor in (address.partition("#") for address in addresses if not re.match(r"\w+:", address)):
+        target = (ROOT / document).parent / file if file else ROOT / document
+        assert target.exists(), f"{document} links to {file}, which does not exist"
+        assert not anchor or anchor in headings(target), f"{document} links to {file}#{anchor}"
+
+
+def headings(file):
+    """The anchors that GitHub gives to a document's headings."""
+    lines = re.findall(r"^#+ (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in lines}
+
+
 def test_the_blocks_that_are_not_run_are_these():
     marked = {(name, block.code.split("\n")[0]) for name in DOCUMENTS for block in blocks(name) if block.reason}
     assert marked == LEFT_OUT
