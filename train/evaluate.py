@@ -126,7 +126,11 @@ def _is_in_sample(checkpoint: str, bank: FeatureBank) -> bool | None:
     """`True` where the evaluation.json beside the weights names the bank's records as the fit's, else unknown."""
     if not (Path(checkpoint) / EVALUATION_FILE).is_file():
         return None
-    beside = read_evaluation(Path(checkpoint))
+    try:
+        beside = read_evaluation(Path(checkpoint))
+    except ValueError as error:  # of another version, or somebody else's
+        logger.warning("Whether the checkpoint was fitted on these pictures is not known: %s", error)
+        return None
     fitted_on = None if beside["fit"] is None else beside["made_by"]["bank"]["records_sha256"]
     return True if fitted_on == bank.info["records_sha256"] else None
 

@@ -82,6 +82,8 @@ def test_pictures_of_the_training_are_found(checkpoint, parquet, tmp_path):
     fitted["made_by"]["bank"]["records_sha256"] = bank.info["records_sha256"]
     write_evaluation(checkpoint, fitted)
     assert evaluate_checkpoint(checkpoint, bank)[0]["checkpoint"]["in_sample"] is True
+    (checkpoint / "evaluation.json").write_text('{"made_by": {}}')  # of an earlier version
+    assert evaluate_checkpoint(checkpoint, bank)[0]["checkpoint"]["in_sample"] is None
 
 
 def test_pictures_that_were_replaced_are_not_taken_for_the_old_ones(checkpoint, tmp_path, run):

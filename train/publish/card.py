@@ -19,27 +19,6 @@ BEGIN, END = "<!-- use: written by python -m train publish -->", "<!-- end of us
 # What Trainer's own card says of itself (transformers 5.23, modelcard.py).
 _STUB = "This model card has been generated automatically according to the information the Trainer had access to"
 
-USE = """## Use
-
-```python
-from transformers import pipeline
-
-classify = pipeline("image-classification", model="{repo_id}", trust_remote_code=True)
-print({{answer["label"]: answer["score"] for answer in classify("picture.jpg")}})
-```
-
-The score of `generated` is P(generated); `real_threshold` and `generated_threshold` of config.json say where the
-verdicts "real" and "generated" begin, and between them the answer is "uncertain". The code that this loads is in this
-repository: read it, and pin what you have read by `revision="COMMIT"`. Where the project is installed, no remote
-code is needed:
-
-```
-from modeling.detector import Detector
-
-print(Detector.from_pretrained("{repo_id}").detect("picture.jpg"))
-```
-"""
-
 
 def published_card(folder: Path, repo_id: str) -> str:
     """The whole README.md for a checkpoint that is published as `repo_id`.
@@ -49,7 +28,7 @@ def published_card(folder: Path, repo_id: str) -> str:
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = _with_metadata(local_card(folder), config)
-    use = f"{BEGIN}\n{USE.format(repo_id=repo_id)}{END}\n"
+    use = f"{BEGIN}\n{card_templates().get_template('use.md').render(repo_id=repo_id)}{END}\n"
     before, begin, rest = text.partition(BEGIN)
     if begin:  # of an earlier publishing
         return before + use + rest.partition(END)[2].removeprefix("\n")
