@@ -101,11 +101,6 @@ def test_calibration_error_counts_by_hand():
     assert expected_calibration_error((rng.random(100_000) < said).astype(int), said) < 0.01
 
 
-def test_source_weights_give_sources_and_classes_equal_totals():
-    labels, sources = np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "b", "a", "c"])
-    assert source_weights(labels, sources).tolist() == pytest.approx([0.125, 0.125, 0.25, 0.25, 0.25])
-
-
 def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = 0

@@ -1,13 +1,14 @@
-"""Folds keep sources whole and classes balanced, by scikit-learn for few sources and by our own rule for many."""
+"""Sources: related ones joined, folds of whole ones with both classes, weights that make them count alike."""
 
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.model_selection import StratifiedGroupKFold
 
 from train.measure import sources as folds
-from train.measure.sources import folds_of_sources
+from train.measure.sources import folds_of_sources, join_sources, source_weights, split_by_source
 
 
 def data(sources, seed=0, mixed=False):
@@ -64,3 +65,26 @@ def test_fifty_thousand_sources_take_seconds():
     assert time.process_time() - start < 5
     assert [len(rows) for _, rows in found] == [10_000] * 5
     assert [labels[rows].sum() for _, rows in found] == [5000] * 5
+
+
+def test_source_weights_give_sources_and_classes_equal_totals():
+    labels, sources = np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "b", "a", "c"])
+    assert source_weights(labels, sources).tolist() == pytest.approx([0.125, 0.125, 0.25, 0.25, 0.25])
+
+
+def test_related_sources_are_one_after_joining():
+    rows = pd.DataFrame({"source": list("abca")})
+    join_sources(rows, ["a=b"])
+    assert rows["source"].tolist() == list("bbcb")
+    with pytest.raises(ValueError, match="must be NAME=OTHER, both sources of the bank, got 'd=b'"):
+        join_sources(rows, ["d=b"])
+
+
+def test_every_source_is_held_out_alone_or_in_as_many_folds_as_asked():
+    rows = pd.DataFrame({"source": list("aabbccdd"), "label": [0] * 4 + [1] * 4, "view": [0, 1] * 4})
+    for asked, number in ((0, 4), (2, 2)):
+        fold = split_by_source(rows, asked)
+        assert sorted(set(fold)) == list(range(number))
+        assert (fold[::2] == fold[1::2]).all()
+    with pytest.raises(ValueError, match="one class has no picture left: each class needs sources in at least two"):
+        split_by_source(rows.iloc[:6], 0)
