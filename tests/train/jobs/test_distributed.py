@@ -118,7 +118,7 @@ def test_two_processes_make_one_bank_and_fit_one_head(python, tmp_path, parquet,
     command += ["-m", "train", "fit", "--bank", tmp_path / "two", "--output_dir", tmp_path / "out", *settings.split()]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.count("auc:") == 1  # by one process
+    assert result.stdout.count("ROC AUC: ") == 1  # by one process
     evaluation = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     assert evaluation["pictures"] == {"real": 12, "generated": 11}
     model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
