@@ -23,7 +23,8 @@ from huggingface_hub import HfApi
 from modeling.files import replacing
 from modeling.hub import hub_errors
 
-from ..data.records import ENCODED, is_hub_name, parquet_files
+from ..data.records import is_hub_name, parquet_files
+from ..data.schema import ENCODED
 from .options import PictureArguments
 from .picture import Picture, count_words, files_fingerprint, may_be_picture, printable, without_query
 from .tar_shards import TAR, TarShards, tar_files

@@ -14,7 +14,8 @@ from modeling.images import open_image
 from tests.data_sets import encoded, write_parquet
 from tests.picture_server import is_loopback
 from tests.pictures import picture
-from train.data.records import RECORD_COLUMNS, DataArguments, load_records
+from train.data.records import DataArguments, load_records
+from train.data.schema import RECORD_COLUMNS
 
 
 @pytest.fixture(autouse=True)
