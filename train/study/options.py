@@ -7,7 +7,10 @@ from ..options import SourceArguments, TargetArguments
 
 @dataclass
 class StudyArguments(SourceArguments, TargetArguments):
-    """What to study, on which data. The plan's cases change the recipe that the other arguments describe."""
+    """What to study, on which data.
+
+    The plan's cases change the recipe that the other arguments describe.
+    """
 
     bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
     output: str = field(metadata={"help": "Folder of the report; an interrupted study goes on where it stopped."})

@@ -33,6 +33,8 @@ _STATED = (
     *("num_train_epochs", "max_steps", "per_device_train_batch_size", "learning_rate", "weight_decay"),
     "lr_scheduler_type",
 )
+# And of a case.
+_OF_CASE = ("settings", "baseline", "bank", "inputs", "ratio", "views")
 
 
 def run_study(
@@ -238,9 +240,6 @@ class Run:
             "targets": self.arguments.told_targets if self.nested else None,
             "recipe": recipe | asdict(study.head),
         }
-
-
-_OF_CASE = ("settings", "baseline", "bank", "inputs", "ratio", "views")
 
 
 __all__ = ["Run", "run_study"]
