@@ -83,6 +83,32 @@ def resolve_checkpoint(model: str | os.PathLike | None = None) -> str:
     return str(model)
 
 
+def load_model(checkpoint: str | os.PathLike) -> RobustClipForImageClassification:
+    """Load a checkpoint's model, all of it, in evaluation mode.
+
+    transformers would make up what is missing at random, and only log it: a backbone without a head would answer.
+
+    Args:
+        checkpoint: a folder or Hub id.
+
+    Raises:
+        CheckpointError: it is a checkpoint of another kind of model, or its weights are not those of its config.json.
+    """
+    fields, _ = RobustClipConfig.get_config_dict(str(checkpoint))
+    if (kind := fields.get("model_type")) != RobustClipConfig.model_type:
+        raise CheckpointError(
+            f"{checkpoint} must be a detector of this project (model_type {RobustClipConfig.model_type!r}), got "
+            f"{kind!r}. To make one of a backbone, fit a head on it: `python -m train features`, then `fit`."
+        )
+    model, info = RobustClipForImageClassification.from_pretrained(checkpoint, output_loading_info=True)
+    if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
+        raise CheckpointError(
+            f"The weights of {checkpoint} are not those of its config.json: {len(wrong)} are missing or not known, "
+            f"such as {wrong[0]}. Save or fetch the checkpoint again."
+        )
+    return model.eval()
+
+
 def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
     """Make the image processor of a checkpoint or backbone: its size, mean and standard deviation.
 
@@ -159,6 +185,7 @@ __all__ = [
     "cache_folder",
     "default_backbone",
     "default_checkpoint",
+    "load_model",
     "load_processor",
     "resolve_checkpoint",
 ]

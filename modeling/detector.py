@@ -22,7 +22,7 @@ from transformers import AutoTokenizer
 from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
 from .cautions.known_data import KnownData
-from .checkpoints import load_processor, resolve_checkpoint
+from .checkpoints import load_model, load_processor, resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
 from .verdicts import verdict
@@ -120,12 +120,12 @@ class Detector:
         check_backend(backend)
         checkpoint = resolve_checkpoint(model)
         with nullcontext() if Path(checkpoint).is_dir() else hub_errors(checkpoint):
-            network = RobustClipForImageClassification.from_pretrained(checkpoint)
+            network = load_model(checkpoint)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint) if network.config.text_config is not None else None
             processor = load_processor(checkpoint)
         name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
         known_data = KnownData.load(checkpoint, network.config)
-        graph = load_backend(backend, network.eval(), processor, checkpoint)
+        graph = load_backend(backend, network, processor, checkpoint)
         return cls(network, processor, tokenizer, name, known_data, graph)
 
     @cached_property

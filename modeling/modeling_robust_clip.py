@@ -349,6 +349,8 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
         self.backbone = RobustClipModel(config)
         self.head = RobustClipHead(config)
         self.post_init()
+        # transformers takes this over from the backbone; here a weight of the head that is not known is a fault.
+        self._keys_to_ignore_on_load_unexpected -= set(RobustClipModel._keys_to_ignore_on_load_unexpected)
 
     @torch.no_grad()
     def reset_head(self) -> None:

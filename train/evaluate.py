@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
-from modeling import RobustClipForImageClassification
-from modeling.checkpoints import load_processor, resolve_checkpoint
+from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
 
 from .data.options import DataArguments
 from .data.records import load_records
@@ -94,7 +93,7 @@ def evaluate_checkpoint(
         ValueError: the bank was made with another backbone or image processor.
     """
     checkpoint = resolve_checkpoint(checkpoint)
-    model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
+    model = load_model(checkpoint)
     bank.check_made_by(model.backbone, load_processor(checkpoint))
     bank = bank.narrow(model.config)
     config = model.config

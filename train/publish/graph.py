@@ -3,9 +3,8 @@
 import shutil
 from pathlib import Path
 
-from modeling import RobustClipForImageClassification
 from modeling.backends import check_backend, make_graph
-from modeling.checkpoints import load_processor, resolve_checkpoint
+from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
 from modeling.files import staged
 from modeling.hub import hub_errors
 
@@ -30,7 +29,7 @@ def export_checkpoint(arguments: ExportArguments) -> list[Path]:
     check_backend(arguments.format)
     checkpoint = resolve_checkpoint(arguments.checkpoint)
     with hub_errors(checkpoint):
-        model = RobustClipForImageClassification.from_pretrained(checkpoint).eval()
+        model = load_model(checkpoint)
         size = load_processor(checkpoint).size
     graph = make_graph(model, size)
     output = Path(arguments.output)

@@ -16,9 +16,8 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
-from modeling import RobustClipForImageClassification
 from modeling.backends import GRAPH_FILE, graph_fingerprint, make_graph, read_fingerprint
-from modeling.checkpoints import COMPANIONS, load_processor, resolve_checkpoint
+from modeling.checkpoints import COMPANIONS, load_model, load_processor, resolve_checkpoint
 from modeling.embedded import CARD_FILE
 from modeling.hub import LOGIN, HubError, hub_errors
 
@@ -113,7 +112,7 @@ def publish_checkpoint(
         path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_ours(path.name)
     }
     if GRAPH_FILE in files or onnx:
-        model = RobustClipForImageClassification.from_pretrained(folder).eval()
+        model = load_model(folder)
         size = load_processor(folder).size
         if GRAPH_FILE in files:
             check_graph(folder / GRAPH_FILE, graph_fingerprint(model, size))
