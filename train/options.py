@@ -40,7 +40,7 @@ class TargetArguments:
         return {name: getattr(self, name) for name in names}
 
     @property
-    def told_targets(self) -> dict[str, Any]:
+    def reported_targets(self) -> dict[str, Any]:
         """The same as reports name them: fpr, fnr, source_fpr."""
         return {name.removeprefix("target_"): value for name, value in self.targets.items()}
 
@@ -74,7 +74,7 @@ class MethodArguments:
         default=0.0,
         metadata={
             "help": "Draw a sample with a chance of (samples of its source in its class) ** -source_balance, in "
-            "[0, 1]; 1 draws all sources of a class alike often. Above 0 it stratifies."
+            "[0, 1]; 1 draws every source of a class equally often. Above 0 it stratifies."
         },
     )
     cvar_over: str = field(

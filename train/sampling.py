@@ -53,7 +53,7 @@ class StratifiedSampler(Sampler[int]):
         real_share: share of real samples in every batch, in (0, 1); `None` keeps that of the data.
         seed: with the epoch's number it decides the order.
         sources: (N,) integer number of each sample's source, any numbering; only `source_balance` needs it.
-        source_balance: in [0, 1]; 0 draws all samples of a class alike often, 1 all its sources.
+        source_balance: in [0, 1]; 0 draws every sample of a class equally often, 1 every source.
 
     Raises:
         ValueError: a class is missing, a setting is out of range, or `sources` are missing where needed.

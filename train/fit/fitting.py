@@ -120,7 +120,7 @@ def _measure(
     fit_facts: FitFacts = {
         "protocol": f"held out by source, {f'in {arguments.folds} folds' if arguments.folds else 'one at a time'}",
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
-        "targets": cast(Targets, arguments.told_targets),
+        "targets": cast(Targets, arguments.reported_targets),
         "verdicts": held_out_verdicts(pictures, fold[clean], **arguments.targets),
         "baselines": {
             name: {"inverse_penalty": inverse_penalty, **compare_scores(pictures, scores[name][clean])}

@@ -1,4 +1,4 @@
-"""What the fitted data looks like to the backbone, so that a picture unlike it can be told."""
+"""What the fitted data looks like to the backbone, so that a picture unlike it can be recognised."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sources of pictures: which are one, their folds, and weights that make them count alike."""
+"""Sources of pictures: which ones are joined, their folds, and weights that give them equal totals."""
 
 import numpy as np
 import pandas as pd

@@ -237,7 +237,7 @@ class Run:
             ],
             "seeds": self.seeds,
             "merge_sources": self.arguments.merge_sources,
-            "targets": self.arguments.told_targets if self.nested else None,
+            "targets": self.arguments.reported_targets if self.nested else None,
             "recipe": recipe | asdict(study.head),
         }
 
