@@ -1,4 +1,4 @@
-# make demo | test | bench | lint. Everything happens in .venv; a second call installs nothing.
+# make demo | test | test-long | bench | lint. Everything happens in .venv; a second call installs nothing.
 # Other packages than the index at hand offers: pip's own settings, such as PIP_EXTRA_INDEX_URL.
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: demo test bench lint
+.PHONY: demo test test-long bench lint
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -45,6 +45,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	@command -v chromium >/dev/null || echo "No browser found, its tests are skipped. To run them: apt-get install chromium"
 	$(BIN)/python -m pytest
+
+# By hand and before a release: what takes long by nature.
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m long
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/serving.py

@@ -56,6 +56,8 @@ LEFT_OUT = {
 }
 # Its commands embed with the real weights.
 TUTORIAL = "docs/train-your-own.md"
+# On what a reader runs them on: the default with its real weights. The commands of the others get a tiny one.
+WITH_THE_DEFAULT = ("README.md", TUTORIAL)
 # Two pictures of each class give three sources each: an upper left, an upper right and a lower left part. Generated
 # ones are made green, so that random weights tell them too.
 PICTURES = {"real": ("china.jpg", "flower.jpg"), "generated": ("flux_dev.webp", "z_image_turbo.webp")}
@@ -216,20 +218,21 @@ def data_sets(folder, hub, tmp_path):
 class Reader:
     """Somebody who follows a document."""
 
-    def __init__(self, folder, python, tiny_cache):
+    def __init__(self, folder, python, tiny_cache=None):
         self.folder, self.log = folder, folder.parent / "page.log"
         self.environment = python.environment | {
             "GRADIO_TEMP_DIR": str(folder.parent / "uploads"),
             "HF_HOME": str(folder.parent / "home"),
             "HF_TOKEN": USER,
         }
-        self.tiny_cache, self.port = str(tiny_cache), "7860"
+        self.port = "7860"
+        self.tiny = {"ROBUST_CLIP_CACHE": str(tiny_cache)} if tiny_cache else {}
 
     def run(self, block, with_tiny):
         """What the block printed."""
         code = block.code.replace("7860", self.port)
         command = ["python", "-c", code] if block.language == "python" else ["bash", "-euo", "pipefail", "-c", code]
-        environment = self.environment | ({"ROBUST_CLIP_CACHE": self.tiny_cache} if with_tiny else {})
+        environment = self.environment | (self.tiny if with_tiny else {})
         result = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
         assert result.returncode == 0, f"line {block.line}: {code}\n{result.stdout}\n{result.stderr[-3000:]}"
         return result.stdout
@@ -238,7 +241,7 @@ class Reader:
     def page(self, block):
         """The page that the block ends with, once it answers."""
         self.port = str(free_port())  # another one for each page: one that was closed just now is not free yet
-        environment = self.environment | {"ROBUST_CLIP_CACHE": self.tiny_cache, "PORT": self.port}
+        environment = self.environment | self.tiny | {"PORT": self.port}
         with self.log.open("a") as log:
             process = subprocess.Popen(
                 ["bash", "-euc", block.code],
@@ -249,7 +252,9 @@ class Reader:
                 start_new_session=True,
             )
         try:
-            wait_for(lambda: process.poll() is not None or answers(f"http://127.0.0.1:{self.port}/health"), "a page")
+            wait_for(
+                lambda: process.poll() is not None or answers(f"http://127.0.0.1:{self.port}/health"), "a page", 900
+            )
             assert process.poll() is None, f"line {block.line}: {block.code}\n{self.log.read_text()[-3000:]}"
             yield
         finally:
@@ -262,13 +267,21 @@ def is_run(block):
     return block.language in RUN and not block.reason
 
 
-@pytest.mark.parametrize("document", [name for name in DOCUMENTS if any(map(is_run, blocks(name)))])
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name == TUTORIAL else [])
+        for name in DOCUMENTS
+        if any(map(is_run, blocks(name)))
+    ],
+)
 def test_a_document_can_be_followed(document, folder, hub, python, tiny_cache, request):
     if document == "docs/data-sets.md":
         request.getfixturevalue("data_sets")
     if "--output_dir my-detector" not in (ROOT / document).read_text(encoding="utf-8"):
         (folder / "a-detector").rename(folder / "my-detector")
-    reader, printed, last = Reader(folder, python, tiny_cache), "", None
+    reader = Reader(folder, python, None if document in WITH_THE_DEFAULT else tiny_cache)
+    printed, last = "", None
     with ExitStack() as pages:
         for block in blocks(document):
             if block.language == "text" and block.follows:
@@ -279,7 +292,7 @@ def test_a_document_can_be_followed(document, folder, hub, python, tiny_cache, r
                     pages.enter_context(reader.page(block))
                 else:
                     tiny = block.language == "bash" or document == "docs/backends.md"  # which exports a graph
-                    last = reader.run(block, with_tiny=tiny and document != TUTORIAL)
+                    last = reader.run(block, with_tiny=tiny)
                     printed += last
     printed += reader.log.read_text() if reader.log.exists() else ""
     for words in PRINTED.get(document, ()):

@@ -54,6 +54,7 @@ def test_scores_are_stored_by_backend(detector):
         compare(detector, backend="abacus")
 
 
+@pytest.mark.long
 # torch names successors of both; the arithmetic is what matters here.
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
@@ -66,6 +67,7 @@ def test_a_tower_of_dynamic_int8_is_noticed(detector):
     assert "int8 products that saturate" in likely_reason(compared)
 
 
+@pytest.mark.long
 def test_the_packages_int8_graph_is_noticed(detector):
     """The graph that the backbone's weights come from, run as it is: what this check must not let pass."""
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -18,6 +18,7 @@ from modeling.check import BACKEND, EXPECTED, TOLERANCE, score_examples
 from modeling.checkpoints import CheckpointError, default_checkpoint, load_processor, resolve_checkpoint
 from modeling.default_backbone import check_default_tower, load_default_tower
 from modeling.detector import Detection, Detector
+from modeling.embedded import example_files
 from modeling.images import ImageError, open_image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -40,7 +41,14 @@ def test_the_examples_get_the_right_verdicts(detector):
             assert detector.detect(path).verdict == expected, path.name
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".webp")))
+@pytest.mark.parametrize(
+    "name",
+    [
+        "china.jpg",
+        "flux_dev.webp",
+        *(pytest.param(path.name, marks=pytest.mark.long) for path in example_files()),
+    ],
+)
 def test_detector_model_and_pipeline_give_one_probability(detector, default_folder, name):
     path = EXAMPLES / name
     answer = detector.detect(path).probability

@@ -41,6 +41,7 @@ def examples():
     return [open_image(path) for path in sorted(EXAMPLES.iterdir()) if path.suffix in (".jpg", ".webp")]
 
 
+@pytest.mark.long
 def test_leaving_out_the_strongest_regions_moves_the_score_more_than_leaving_out_random_ones(detector):
     rng, strongest, random = np.random.default_rng(0), [], []
     for picture in examples():

@@ -45,6 +45,7 @@ def test_the_same_picture_gets_the_same_numbers_without_another_clean_pass(detec
     assert measure_stability(detector, picture, detection) == first
 
 
+@pytest.mark.long
 def test_the_examples_keep_their_verdicts(detector):
     for path in sorted(EXAMPLES.iterdir()):
         if path.suffix in (".jpg", ".webp"):

@@ -3,7 +3,6 @@
 import ipaddress
 import json
 import socket
-import time
 from collections import Counter
 
 import pytest
@@ -81,9 +80,7 @@ def test_an_interrupted_download_goes_on(server, tmp_path):
     ],
 )
 def test_a_failure_is_counted_and_listed_with_its_reason(server, tmp_path, tight_limits, path, reason, detail):
-    started = time.monotonic()
     counts = download_pictures([server.url + path], tmp_path, is_admitted=is_loopback)
-    assert time.monotonic() - started < 4
     assert counts == Counter({reason: 1})
     entry = failure(tmp_path)
     assert (entry["url"], entry["reason"]) == (server.url + path, reason)

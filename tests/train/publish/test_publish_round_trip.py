@@ -103,6 +103,7 @@ def test_the_cards_own_words_work(hub, train, answer, tiny_config, tmp_path):
     assert found["generated"] == pytest.approx(Detector.from_pretrained(folder).detect(PICTURE).probability, abs=1e-6)
 
 
+@pytest.mark.long
 def test_the_embedded_default_goes_there_and_back(hub, train, answer, detector, tmp_path):
     """Once with the real weights, 348 MB."""
     result = train("publish", "default", NAME)
