@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
+from modeling import RobustClipConfig
 from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
 
 from .data.options import DataArguments
@@ -59,10 +60,13 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
     else:
         with start_processes().main_process_first():
             records = load_records(data)
+        config = RobustClipConfig.from_pretrained(checkpoint)
         bank = build_feature_bank(
             records,
             output / "bank",
             backbone="default" if arguments.checkpoint == "default" else checkpoint,
+            image_layers=config.image_layers or (),
+            image_tokens=config.image_tokens or (),
             views=1,
             probe_per_source=arguments.probe_per_source,
         )
