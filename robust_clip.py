@@ -7,6 +7,7 @@ Runs as a plain file too: `python robust_clip.py PICTURE`.
 import argparse
 import csv
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -58,7 +59,8 @@ _WIDEST_NAME = 60
 def main() -> int:
     """Judge what the command line names; return the exit code."""
     arguments = _parser().parse_args()
-    log_to_stderr("WARNING", "%(message)s")
+    log_to_stderr("INFO", "%(message)s")  # a first run says what it fetches
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     files, passed_over = find_pictures(arguments.pictures)
     counts: Counter[str] = Counter()
     progress = Progress(len(files))
