@@ -33,6 +33,12 @@ class TargetArguments:
         metadata={"help": "Share that may be called generated of each real source of 30 or more pictures; no bound."},
     )
 
+    def __post_init__(self) -> None:
+        """Refuse what is no share, before hours of fits."""
+        for name, value in self.targets.items():
+            if value is not None and not 0 < value < 1:
+                raise ValueError(f"`{name}` is a share and must be in (0, 1), got {value}.")
+
     @property
     def targets(self) -> dict[str, Any]:
         """What `calibrate` aims at, by the names of its arguments."""

@@ -18,7 +18,7 @@ from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type
 
 import yaml
 
-from .options import TrainerArguments
+from .options import MethodArguments, TrainerArguments
 
 
 @dataclass(frozen=True)
@@ -62,14 +62,15 @@ def parse(command: Command, arguments: list[str]) -> list[Any]:
         _reject(parser, unknown, _names(command.options))
     if missing := [f"--{name}" for name in _required(command) if name not in given]:
         parser.error(f"missing: {', '.join(missing)}" + (f"; unknown: {' '.join(unknown)}" if unknown else ""))
+    # First what needs no torch: a wrong value of it is named at once.
+    own = [_instance(cls, given) for cls in command.options if cls not in (MethodArguments, TrainerArguments)]
     if not command.trains:
-        return [_instance(cls, given) for cls in command.options]
+        return own
     from .arguments import RobustTrainingArguments
 
     # Without a flag that only transformers knows there is nothing to leave to its parser.
     rest = _other_training_arguments(parser, command, unknown) if unknown else {}
-    own = [cls for cls in command.options if not issubclass(RobustTrainingArguments, cls)]
-    return [*(_instance(cls, given) for cls in own), _instance(RobustTrainingArguments, rest | given)]
+    return [*own, _instance(RobustTrainingArguments, rest | given)]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -209,7 +210,7 @@ def _is_required(option: dataclasses.Field) -> bool:
 def _add(group: Any, option: dataclasses.Field, hint: Any) -> None:
     """One field as a flag."""
     arms = [arm for arm in get_args(hint) if arm is not NoneType] if get_origin(hint) in (Union, UnionType) else [hint]
-    kind = arms[0] if len(arms) == 1 else str
+    kind: Any = arms[0] if len(arms) == 1 else _json_object if dict in arms else str
     settings: dict[str, Any] = {"help": _help(option)}
     if get_origin(kind) is list:
         (kind,) = get_args(kind)
@@ -232,6 +233,16 @@ def _help(option: dataclasses.Field) -> str:
         return text
     shown = " ".join(map(str, default)) if isinstance(default, list) else str(default).replace("'", '"')
     return f"{text} (default: {shown.replace('%', '%%')})"
+
+
+def _json_object(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"""expected a JSON object such as '{{"min_lr": 1e-5}}', got {text!r}""")
+    return value
 
 
 def _true_or_false(text: str) -> bool:

@@ -35,12 +35,20 @@ print(json.dumps([ends, sorted(heavy & sys.modules.keys())]))
 """
 
 
+WRONG_VALUES = {
+    ("--target_fpr", "2"): "`target_fpr` is a share and must be in (0, 1), got 2.0.",
+    ("--target_source_fpr", "0"): "`target_source_fpr` is a share and must be in (0, 1), got 0.0.",
+    ("--lr_scheduler_kwargs", "{min_lr"): "--lr_scheduler_kwargs: expected a JSON object",
+}
+
+
 @pytest.fixture(scope="module")
 def answers():
     """What help and mistakes print, by their arguments."""
     calls = [["--help"], [], ["fti"], *([name, "--help"] for name in NAMES)]
     calls += [["score", "pictures"], ["publish", "a", "b", "--publc"], ["fit", "--bank", "b", "--folds", "x"]]
     calls += [["fit", "--bnak", "b"], ["fit", "no.yaml"]]
+    calls += [["fit", "--bank", "b", "--output_dir", "o", *wrong] for wrong in WRONG_VALUES]
     result = subprocess.run(
         [sys.executable, "-W", "ignore::RuntimeWarning", "-c", LIGHT, json.dumps(calls)],
         cwd=ROOT,
@@ -51,6 +59,12 @@ def answers():
     ends, heavy = json.loads(result.stdout)
     assert heavy == [], "help and errors must not import these"
     return {" ".join(call): end for call, end in zip(calls, ends, strict=True)}
+
+
+@pytest.mark.parametrize("wrong", WRONG_VALUES)
+def test_a_wrong_value_is_named_with_what_was_expected(answers, wrong):
+    code, text = answers[" ".join(["fit", "--bank", "b", "--output_dir", "o", *wrong])]
+    assert WRONG_VALUES[wrong] in f"{text}{code}" and "Traceback" not in text
 
 
 def test_the_list_says_what_each_command_does(answers):

@@ -27,11 +27,14 @@ def split_by_source(rows: pd.DataFrame, folds: int) -> np.ndarray:
         folds: groups of sources; 0 = each source on its own.
 
     Raises:
-        ValueError: leaving a fold out takes a class away.
+        ValueError: `folds` is no number of folds of these sources, or leaving one out takes a class away.
     """
     pictures = rows[rows["view"] == 0]  # how many views a picture has must not move the groups
     sources, labels = pictures["source"].to_numpy(), pictures["label"].to_numpy()
-    splitter = GroupKFold(n_splits=folds or len(np.unique(sources)))
+    most = len(np.unique(sources))
+    if folds and not 2 <= folds <= most:
+        raise ValueError(f"`folds` must be 2 to {most}, the number of sources, or 0 for each on its own, got {folds}.")
+    splitter = GroupKFold(n_splits=folds or most)
     fold_of_source: dict[str, int] = {}
     for number, (train_rows, held_out) in enumerate(splitter.split(sources, groups=sources)):
         if len(np.unique(labels[train_rows])) < 2:

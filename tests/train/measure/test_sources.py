@@ -84,3 +84,6 @@ def test_every_source_is_held_out_alone_or_in_as_many_folds_as_asked():
         assert (fold[::2] == fold[1::2]).all()
     with pytest.raises(ValueError, match="one class has no picture left: each class needs sources in at least two"):
         split_by_source(rows.iloc[:6], 0)
+    for asked in (-1, 1, 5):
+        with pytest.raises(ValueError, match=f"`folds` must be 2 to 4, the number of sources, .* got {asked}"):
+            split_by_source(rows, asked)
