@@ -123,6 +123,7 @@ def test_an_index_without_a_cpu_build_gives_its_own_and_how_to_get_the_other_is_
     assert "PIP_EXTRA_INDEX_URL=" in printed
 
 
+@pytest.mark.long
 def test_what_an_interrupted_installation_left_is_finished(installation):
     installation.offer(f"{VERSION}+cpu")
     python = installation.venv / "bin" / "python"

@@ -152,7 +152,13 @@ class WarmPython:
     def __enter__(self) -> "WarmPython":
         command = [sys.executable, "-m", "tests.warm_python", self.address]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
         assert self.process.stdout.readline() == "ready\n"
         return self
@@ -160,6 +166,7 @@ class WarmPython:
     def __exit__(self, *exception: object) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)  # and what still runs
         self.process.wait(10)
+        self.process.stdin.close()
         self.process.stdout.close()
 
 
@@ -173,7 +180,8 @@ def _serve(address: str) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # ended children leave no trace
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    while True:
+    # stdin ends with the process that started this one, also where that one was killed.
+    while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         if os.fork() == 0:  # the command's parent, which waits for it
             listener.close()

@@ -10,7 +10,7 @@ from modeling.verdicts import CLASSES, VERDICTS
 
 from ..features.made_by import MadeBy
 
-# Raised whenever a field changes its name or its meaning: a file of another version is refused.
+# Raised whenever a field is added, or changes its name or meaning: a file of another version is refused.
 VERSION = 1
 
 T = TypeVar("T")

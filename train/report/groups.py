@@ -53,7 +53,7 @@ def groups_section(evaluation: Evaluation) -> str:
 
 def _more_figures(kind: str, named: list[tuple[str, LargeGroup]]) -> str:
     """A table of the other figures of generators or styles."""
-    ranked = ("average precision", "TPR at 1 % FPR", "TPR at 5 % FPR", "equal error rate")
+    ranked = ("balanced average precision", "TPR at 1 % FPR", "TPR at 5 % FPR", "equal error rate")
     judged = ("balanced accuracy", "Brier score", "calibration error", "answered", "of these wrong")
     rows = []
     for name, row in named:
