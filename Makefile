@@ -26,7 +26,7 @@ $(VENV)/.torch: requirements.txt $(BIN)/python
 		wanted=$$build; \
 	elif [ "$$(uname -s)" = Linux ]; then \
 		echo "The package index offers no CPU build of PyTorch, and the default one may bring CUDA, 2.5 GB more."; \
-		echo "To avoid that: PIP_EXTRA_INDEX_URL=ADDRESS make demo, with pytorch.org's address of CPU builds."; \
+		echo "To avoid that: PIP_EXTRA_INDEX_URL=ADDRESS make demo, with the address of PyTorch's CPU builds."; \
 	fi; \
 	set -x; $(PIP) install "torch==$$wanted"
 	@touch $@

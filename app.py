@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from command_line import clear_errors
+from command_line import clear_errors, log_to_stderr
 from modeling.backends import TORCH, check_backend
 from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detector
@@ -32,7 +32,7 @@ from space.theme import ICON, STYLE, page_theme
 @clear_errors()
 def main() -> None:
     """Load the detector, then serve the page until SIGINT or SIGTERM; requests under way are answered first."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_to_stderr("INFO", "%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with_mcp = os.environ.get("MCP_SERVER") == "1"
     if with_mcp and importlib.util.find_spec("mcp") is None:

@@ -19,7 +19,8 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 and the number of the signal, as shel
 
 def log_to_stderr(level: str, text: str = "%(levelname)s %(name)s: %(message)s") -> None:
     """Log from this level on, or from the environment's LOG_LEVEL: `debug` shows where an error came from."""
-    logging.basicConfig(level=os.environ.get("LOG_LEVEL", level).upper(), format=text)
+    asked = os.environ.get("LOG_LEVEL", "").upper()  # a common name: a value for another program must not stop ours
+    logging.basicConfig(level=asked if asked in logging.getLevelNamesMapping() else level, format=text)
 
 
 @contextmanager

@@ -6,14 +6,16 @@ Runs as a plain file too: `python robust_clip.py PICTURE`.
 
 import argparse
 import csv
+import io
 import json
 import logging
 import os
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from command_line import clear_errors, log_to_stderr
 
@@ -21,6 +23,8 @@ from command_line import clear_errors, log_to_stderr
 SUFFIXES = (
     ".jpg",
     ".jpeg",
+    ".jpe",
+    ".jfif",
     ".png",
     ".webp",
     ".gif",
@@ -32,6 +36,9 @@ SUFFIXES = (
     ".heif",
     ".mpo",
     ".ppm",
+    ".pgm",
+    ".pbm",
+    ".pnm",
 )
 UNREADABLE = "unreadable"
 SOME_UNREADABLE = 3
@@ -59,6 +66,7 @@ _WIDEST_NAME = 60
 def main() -> int:
     """Judge what the command line names; return the exit code."""
     arguments = _parser().parse_args()
+    accept_any_name(sys.stdout)
     log_to_stderr("INFO", "%(message)s")  # a first run says what it fetches
     logging.getLogger("httpx").setLevel(logging.WARNING)
     files, passed_over = find_pictures(arguments.pictures)
@@ -80,11 +88,18 @@ def main() -> int:
     return SOME_UNREADABLE if counts[UNREADABLE] else 0
 
 
+def accept_any_name(stream: TextIO) -> None:
+    """Escape what the stream's encoding lacks: a name of another script must not end the run."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="robust-clip",
         description="Tell photographs from AI-generated pictures: the verdict, the probability of being generated,\n"
-        "cautions, and marks: what the file says of where it comes from.",
+        "cautions, and marks: what the file says of where it comes from. The page also scores copies\n"
+        "of a picture, and calls it uncertain where these contradict: that check is not made here.",
         epilog=EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -239,7 +254,9 @@ def write_csv(rows: Iterator[dict]) -> None:
     writer.writeheader()
     for row in rows:
         cautions, marks = _cells(row)
-        values = row | {"name": printable(row["name"]), "cautions": cautions, "marks": marks}
+        # Only what a table cannot hold is escaped, so that a row can be joined to its file.
+        name = "".join(printable(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in row["name"])
+        values = row | {"name": name, "cautions": cautions, "marks": marks}
         writer.writerow({name: _unlike_formula(value) for name, value in values.items()})
         sys.stdout.flush()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from command_line import clear_errors
+from command_line import clear_errors, log_to_stderr
 
 from .detector import Detector
 from .embedded import DEFAULT_SOURCE, EXAMPLES, example_files
@@ -133,6 +133,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m modeling.check", description=__doc__)
     parser.add_argument("--write", action="store_true", help="store what this installation computes as expected")
     write = parser.parse_args().write
+    log_to_stderr("WARNING", "%(message)s")
     detector = Detector.from_pretrained()
     if write:
         write_expected(detector)

@@ -20,6 +20,7 @@ from .cautions.known_data import KNOWN_DATA_FILE
 from .default_backbone import WHEEL_SHA256, load_default_tower
 from .embedded import CARD_FILE, DEFAULT_SOURCE, MODEL_CARD, ROOT, CheckpointError
 from .files import new_folder
+from .hub import hub_errors
 
 logger = logging.getLogger(__name__)
 
@@ -92,15 +93,18 @@ def load_model(checkpoint: str | os.PathLike) -> RobustClipForImageClassificatio
         checkpoint: a folder or Hub id.
 
     Raises:
-        CheckpointError: it is a checkpoint of another kind of model, or its weights are not those of its config.json.
+        CheckpointError: the Hub does not give it, it is a checkpoint of another kind of model, or its weights are not
+            those of its config.json.
     """
-    fields, _ = RobustClipConfig.get_config_dict(str(checkpoint))
+    with hub_errors(str(checkpoint)):
+        fields, _ = RobustClipConfig.get_config_dict(str(checkpoint))
     if (kind := fields.get("model_type")) != RobustClipConfig.model_type:
         raise CheckpointError(
             f"{checkpoint} must be a detector of this project (model_type {RobustClipConfig.model_type!r}), got "
             f"{kind!r}. To make one of a backbone, fit a head on it: `python -m train features`, then `fit`."
         )
-    model, info = RobustClipForImageClassification.from_pretrained(checkpoint, output_loading_info=True)
+    with hub_errors(str(checkpoint)):
+        model, info = RobustClipForImageClassification.from_pretrained(checkpoint, output_loading_info=True)
     if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
         raise CheckpointError(
             f"The weights of {checkpoint} are not those of its config.json: {len(wrong)} are missing or not known, "

@@ -40,6 +40,11 @@ def test_an_expected_error_is_a_sentence_and_a_debug_log_shows_where_it_came_fro
     assert "Traceback" in result.stderr and result.stderr.endswith("error: `data` must be a folder.\n")
 
 
+@pytest.mark.parametrize("level", ["", "verbose", "20"])
+def test_a_log_level_meant_for_another_program_is_passed_over(level):
+    assert run("return 0", LOG_LEVEL=level).returncode == 0
+
+
 def test_a_bug_shows_its_traceback():
     result = run("raise KeyError('x')")
     assert result.returncode == 1 and "Traceback" in result.stderr

@@ -1,5 +1,6 @@
 """The console command: one line a picture, in three forms, and an exit code that says whether all could be read."""
 
+import contextlib
 import csv
 import io
 import json
@@ -9,7 +10,7 @@ import sys
 import pytest
 
 from modeling.detector import Detection, Detector
-from robust_clip import COLUMNS, find_pictures, printable
+from robust_clip import COLUMNS, accept_any_name, find_pictures, printable, write_csv
 from tests.modeling.provenance.marked_files import encoded, with_texts
 from tests.pictures import picture
 from tests.warm_python import ROOT
@@ -102,6 +103,24 @@ def test_files_are_found_below_folders_by_their_names(folder, tmp_path):
 
 def test_a_name_cannot_move_the_cursor():
     assert printable("a\x1b[2Jb\n\udc80é") == "a\\x1b[2Jb\\n\\udc80é"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name", "shown"),
+    [
+        ("utf-8", "Screenshot 10.30\u202fAM \u7167.png", "Screenshot 10.30\u202fAM \u7167.png"),
+        ("utf-8", "a\nb\udc80.png", "a\\nb\\udc80.png"),
+        ("ascii", "\u7167.png", "\\u7167.png"),
+    ],
+)
+def test_csv_keeps_names_that_the_output_can_hold(encoding, name, shown):
+    output = io.BytesIO()
+    stream = io.TextIOWrapper(output, encoding=encoding)
+    accept_any_name(stream)
+    row = {"name": name, "cautions": [], "provenance": None, "verdict": None, "error": "e"}
+    with contextlib.redirect_stdout(stream):
+        write_csv(iter([row]))
+    assert output.getvalue().decode(encoding).splitlines()[1].split(",")[0] == shown
 
 
 @pytest.mark.parametrize(("arguments", "code", "words"), [(["--help"], 0, "exit codes: "), (["none"], 1, "'none'")])

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 from accelerate import PartialState
 
-from modeling import RobustClipConfig
 from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
 
 from .data.options import DataArguments
@@ -60,7 +59,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
     else:
         with start_processes().main_process_first():
             records = load_records(data)
-        config = RobustClipConfig.from_pretrained(checkpoint)
+        config = load_model(checkpoint).config  # what cannot be loaded is refused before hours of embedding
         bank = build_feature_bank(
             records,
             output / "bank",

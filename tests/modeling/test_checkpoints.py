@@ -4,8 +4,9 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from modeling import RobustClipImageProcessor
-from modeling.checkpoints import CheckpointError
+from modeling.checkpoints import CheckpointError, load_model
 from modeling.detector import Detector
+from modeling.hub import HubError
 from tests.backbones import save_backbone
 
 
@@ -38,3 +39,8 @@ def test_weights_of_another_configuration_are_refused(folder, renamed):
     ) as refused:
         Detector.from_pretrained(folder)
     assert "\n" not in str(refused.value)
+
+
+def test_a_hub_id_that_cannot_be_had_is_refused_in_our_words():
+    with pytest.raises(HubError, match=r"nobody/nothing needs the Hub, but HF_HUB_OFFLINE is set"):
+        load_model("nobody/nothing")

@@ -16,7 +16,8 @@ from .options import PublishSpaceArguments
 # What app.py reads, as git's patterns. README.md carries the Space's settings in its front matter.
 SPACE: tuple[str, ...] = ("app.py", "command_line.py", "modeling", "space", "checkpoints/default", "requirements.txt")
 SPACE += ("examples/*.jpg", "examples/*.webp", "examples/README.md", "README.md", "model_card.md", "LICENSE")
-SPACE += ("docs/evaluation/scores.png", "docs/evaluation/reliability.png", "docs/evaluation/robustness.png")
+SPACE += ("docs/page.png", "docs/evaluation/scores.png", "docs/evaluation/reliability.png")
+SPACE += ("docs/evaluation/robustness.png",)
 # Deleted in the Space where it is not uploaded.
 OURS = (*SPACE, "modeling/*", "space/*", "checkpoints/default/*", "examples/*", "docs/evaluation/*")
 
