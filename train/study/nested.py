@@ -86,12 +86,18 @@ class Nested:
         return Answers(probability, flagged)
 
     def assemble(self, judged: dict[str, Answers], chosen: list[str]) -> Answers:
-        """The answers of the case that was chosen for each group."""
-        shape = (len(self.study.view), max(answers.flagged.shape[1] for answers in judged.values()))
+        """The answers of the case that was chosen for each group, for the seeds that all of them have.
+
+        A case of one seed answers for each of the others' seeds.
+        """
+        counts = {judged[name].flagged.shape[1] for name in chosen}
+        seeds = min(counts - {1}, default=1)
+        shape = (len(self.study.view), seeds)
         probability, flagged = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
         for group, name in zip(self.study.groups, chosen, strict=True):
             rows = self.study.scored_rows((group,))
-            probability[rows], flagged[rows] = judged[name].probability[rows], judged[name].flagged[rows]
+            probability[rows] = judged[name].probability[rows, :seeds]
+            flagged[rows] = judged[name].flagged[rows, :seeds]
         return Answers(probability, flagged)
 
     def rates(self, answers: Answers, kinds: dict[str, list[str]]) -> dict:

@@ -17,6 +17,7 @@ from train.fit.options import HeadArguments
 from train.measure.calibration import calibrate
 from train.parsing import parse
 from train.study.banks import check_bank, load_bank
+from train.study.nested import Answers
 from train.study.options import StudyArguments
 from train.study.plan import CHOSEN, read_plan
 from train.study.running import Run, run_study
@@ -128,6 +129,20 @@ def test_what_is_chosen_is_the_best_by_inner_fits_and_answers_its_group(compared
     together = run.nested.assemble(judged, ["probe", "head", "probe"])
     held_out = run.study.scored_rows((1,))
     assert np.array_equal(together.probability[held_out], judged["head"].probability[held_out])
+
+
+def test_cases_of_fewer_seeds_answer_together_with_others(compared):
+    _, _, run = compared
+    shape = (len(run.study.view), 1)
+    judged = {
+        name: Answers(np.tile(np.arange(seeds) / 10, shape), np.ones((shape[0], seeds), dtype=bool))
+        for name, seeds in (("one", 1), ("two", 2), ("three", 3))
+    }
+    for chosen, seeds in (("one two three", 2), ("one three one", 3), ("one one one", 1)):
+        together = run.nested.assemble(judged, chosen.split())
+        assert together.probability.shape == together.flagged.shape == (shape[0], seeds)
+        held_out = run.study.scored_rows((1,))
+        assert together.probability[held_out[0]].tolist() == [0.0, 0.1, 0.2][:seeds]
 
 
 def source_weighted_auc(rows, scores):
