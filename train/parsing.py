@@ -136,19 +136,28 @@ def yaml_flags(path: Path) -> list[str]:
     Raises:
         ValueError: it is no YAML, or does not hold `name: value` lines.
     """
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(settings, dict):
-        raise ValueError(f"{path} must hold `name: value` lines, got {type(settings).__name__}.")
     flags = []
-    for name, value in settings.items():
+    for name, value in read_yaml(path).items():
         if value is None:
             continue
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
         flags += [f"--{name}", *map(str, values)]
     return flags
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """What a YAML file of `name: value` lines holds.
+
+    Raises:
+        ValueError: it is no YAML, or does not hold `name: value` lines.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold `name: value` lines, got {type(content).__name__}.")
+    return content
 
 
 def _parser(command: Command, *, everything: bool) -> argparse.ArgumentParser:
@@ -252,4 +261,4 @@ def _true_or_false(text: str) -> bool:
     return values[text.lower()]
 
 
-__all__ = ["Command", "nearest", "parse", "yaml_flags"]
+__all__ = ["Command", "nearest", "parse", "read_yaml", "yaml_flags"]

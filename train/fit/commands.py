@@ -10,6 +10,7 @@ from modeling.cautions.known_data import KNOWN_DATA_FILE
 
 from ..arguments import RobustTrainingArguments
 from ..publish.model import check_target, publish_checkpoint
+from ..report.card import read_notes
 from ..report.summary import summary
 from ..report.writing import write_report
 from .fitting import UNFINISHED, fit
@@ -24,19 +25,24 @@ def fit_and_report(arguments: FitArguments, training: RobustTrainingArguments) -
     """Fit a head, write checkpoint, card and report to `output_dir`, publish where asked, and print the figures.
 
     Raises:
-        ValueError: what `fit` raises, and `push_to_hub` without a name.
+        ValueError: what `fit` raises, `push_to_hub` without a name, and a card.yaml that cannot be read.
         HubError: `push_to_hub`, and nobody is logged in, or the Hub refused.
     """
-    if training.push_to_hub:  # before hours of fitting
+    output = Path(str(training.output_dir))
+    head_output = None if arguments.head_output is None else Path(arguments.head_output)
+    # What can be refused is, before hours of fitting.
+    for folder in (output, head_output):
+        if folder is not None:
+            read_notes(folder)
+    if training.push_to_hub:
         if not training.hub_model_id:
             raise ValueError("`push_to_hub` needs `hub_model_id`, the owner/name to publish as.")
         check_target(training.hub_model_id, training.hub_token)
     fitted = fit(arguments, training)
     if PartialState().is_main_process:
-        output = Path(str(training.output_dir))
         save_detector(fitted, output)
-        if arguments.head_output is not None:
-            save_head(fitted, Path(arguments.head_output))
+        if head_output is not None:
+            save_head(fitted, head_output)
         write_report(output / "report", fitted.evaluation, fitted.pictures)
         shutil.rmtree(output / UNFINISHED)
         if training.push_to_hub:

@@ -18,6 +18,7 @@ from modeling.files import write_text
 from modeling.verdicts import CLASSES, GENERATED, REAL
 
 from ..measure.schema import Evaluation, Figure, FitFacts
+from ..parsing import read_yaml
 from .audit import audit_finding
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
@@ -81,13 +82,17 @@ def write_card(folder: Path, notes: dict | None) -> None:
 
 
 def read_notes(folder: Path) -> dict | None:
-    """What card.yaml in the folder says, `None` where there is none."""
+    """What card.yaml in the folder says, `None` where there is none.
+
+    Raises:
+        ValueError: it does not hold `name: value` lines, or has a name that is not among `NOTES`.
+    """
     path = folder / NOTES_FILE
     if not path.is_file():
         return None
-    notes = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(notes, dict):
-        raise ValueError(f"{path} must hold `name: value` lines, got {type(notes).__name__}.")
+    notes = read_yaml(path)
+    if unknown := sorted(set(notes) - set(NOTES)):
+        raise ValueError(f"{path} must hold only {', '.join(NOTES)}, got {', '.join(unknown)}.")
     return notes
 
 
@@ -102,11 +107,10 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
     Args:
         evaluation: as `fit` wrote it.
         config: of the checkpoint.
-        notes: what card.yaml says, see `NOTES`; `None` for nothing.
+        notes: as `read_notes` gives them.
 
     Raises:
-        ValueError: the evaluation is not one that `fit` wrote, or has other thresholds than the configuration; or a
-            note that is not among `NOTES`.
+        ValueError: the evaluation is not one that `fit` wrote, or has other thresholds than the configuration.
     """
     fit = _fit_facts(evaluation)
     config = config if isinstance(config, dict) else config.to_dict()
@@ -117,8 +121,6 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
                 f"configuration {shipped:.6f}."
             )
     notes = notes or {}
-    if unknown := sorted(set(notes) - set(NOTES)):
-        raise ValueError(f"{NOTES_FILE} must hold only {', '.join(NOTES)}, got {', '.join(unknown)}.")
     return (
         card_templates()
         .get_template("model_card.md")

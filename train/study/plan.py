@@ -5,11 +5,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..arguments import RobustTrainingArguments
 from ..fit.baselines import BASELINES
 from ..fit.options import HeadArguments
+from ..parsing import read_yaml
 
 # The plan that `python -m train ablate` runs.
 ABLATION = Path(__file__).with_name("ablation.yaml")
@@ -102,8 +101,8 @@ def read_plan(path: Path) -> Plan:
     Raises:
         ValueError: it is no such file; with the place and what was expected.
     """
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict) or not isinstance(content.get("sections"), list) or not content["sections"]:
+    content = read_yaml(path)
+    if not isinstance(content.get("sections"), list) or not content["sections"]:
         raise ValueError(f"{path} must hold a list `sections`, see docs/studies.md.")
     _check_names(content, {"title", "recipe", "nested", "deliveries", "kinds", "sections"}, str(path))
     cases: dict[str, Case] = {}

@@ -9,6 +9,7 @@ from huggingface_hub import ModelCard
 from modeling import RobustClipConfig
 from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD, ROOT
 from train.__main__ import command_of
+from train.fit.commands import fit_and_report
 from train.parsing import parse
 from train.report.card import BEGIN, END, figures_table, model_card, read_notes, update_documents
 from train.report.evaluation_file import read_evaluation, write_evaluation
@@ -226,9 +227,24 @@ def test_notes_hold_words_and_no_measured_figures():
     assert "%" not in yaml.safe_dump({name: text for name, text in notes.items() if name != "data"})
 
 
-def test_an_evaluation_of_another_head_and_unknown_notes_are_refused(evaluation, config):
-    with pytest.raises(ValueError, match=r"must hold only title, .*, got titel"):
-        model_card(evaluation, config, {"titel": "x"})
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("titel: x", r"must hold only title, .*, got titel"),
+        ("title: [x", "is no YAML: while parsing"),
+        ("- title", "must hold `name: value` lines, got list"),
+    ],
+)
+def test_notes_that_are_none_are_refused_before_a_fit(text, message, tmp_path):
+    (tmp_path / "card.yaml").write_text(text)
+    for folders in ({"output_dir": tmp_path}, {"output_dir": tmp_path / "out", "head_output": tmp_path}):
+        flags = [part for name, folder in folders.items() for part in (f"--{name}", str(folder))]
+        options = parse(command_of(["fit"]), ["--bank", "not read", *flags])
+        with pytest.raises(ValueError, match=rf"card\.yaml {message}"):
+            fit_and_report(*options)
+
+
+def test_an_evaluation_of_another_head_is_refused(evaluation, config):
     config["generated_threshold"] = 0.9
     with pytest.raises(ValueError, match=r"threshold 0\.\d{6} for 'generated', the configuration 0.900000"):
         model_card(evaluation, config, None)

@@ -31,6 +31,12 @@ def test_a_bad_plan_is_refused_with_its_place(tmp_path, content, message):
         read_plan(tmp_path / "plan.yaml")
 
 
+def test_a_plan_that_is_no_yaml_is_refused(tmp_path):
+    (tmp_path / "plan.yaml").write_text("sections: [x")
+    with pytest.raises(ValueError, match=r"plan\.yaml is no YAML: while parsing"):
+        read_plan(tmp_path / "plan.yaml")
+
+
 def test_a_case_starts_from_the_recipe_and_may_be_shown_again(tmp_path):
     cases = [{"name": "x", "settings": {"sam_rho": 0.0}}, {"name": "y", "compared_with": {"x": "SAM"}}]
     sections = [{"title": "A", "cases": cases, "seeds": 1}, {"title": "B", "cases": ["y"]}]
