@@ -15,7 +15,7 @@ from .parsing import Command, nearest, parse
 from .publish.options import ExportArguments, PublishArguments, PublishSpaceArguments
 from .report.options import AuditArguments, CardArguments
 from .score.options import PictureArguments, ScoreArguments
-from .study.options import StudyArguments
+from .study.options import CompareArguments, StudyArguments
 
 TRAINING = (MethodArguments, TrainerArguments)
 # What the extra `train` brings beside requirements.txt: name of the module, and of the package.
@@ -114,7 +114,7 @@ COMMANDS = (
         "compare",
         "compare the cases of a plan, on sources that no fit has seen",
         "study.commands:run_plan",
-        (StudyArguments, HeadArguments, *TRAINING),
+        (CompareArguments, HeadArguments, *TRAINING),
         by_place=("plan",),
         first=("plan", "bank", "output", "folds", "seeds", "merge_sources", "num_train_epochs"),
     ),

@@ -47,7 +47,7 @@ def answers():
     """What help and mistakes print, by their arguments."""
     calls = [["--help"], [], ["fti"], *([name, "--help"] for name in NAMES)]
     calls += [["score", "pictures"], ["publish", "a", "b", "--publc"], ["fit", "--bank", "b", "--folds", "x"]]
-    calls += [["fit", "--bnak", "b"], ["fit", "no.yaml"]]
+    calls += [["fit", "--bnak", "b"], ["fit", "no.yaml"], ["compare", "--bank", "b", "--output", "o"]]
     calls += [["fit", "--bank", "b", "--output_dir", "o", *wrong] for wrong in WRONG_VALUES]
     result = subprocess.run(
         [sys.executable, "-W", "ignore::RuntimeWarning", "-c", LIGHT, json.dumps(calls)],
@@ -111,6 +111,7 @@ def test_a_mistake_is_named_with_what_may_be_meant(call, code, sentence, answers
 
 
 def test_a_file_that_is_not_there_is_an_error_in_a_sentence(answers):
+    assert "missing: --plan\n" in answers["compare --bank b --output o"][1]
     assert answers["fit no.yaml"][0] == "error: [Errno 2] No such file or directory: 'no.yaml'"
 
 

@@ -26,4 +26,11 @@ class StudyArguments(SourceArguments, TargetArguments):
     )
 
 
-__all__ = ["StudyArguments"]
+@dataclass
+class CompareArguments(StudyArguments):
+    """The same with a plan of one's own, which must be named."""
+
+    plan: str = field(metadata={"help": "YAML file of cases (docs/studies.md)."})
+
+
+__all__ = ["CompareArguments", "StudyArguments"]
