@@ -6,6 +6,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 
 from modeling.checkpoints import HEAD_FILE, load_processor
+from modeling.embedded import DEFAULT_SOURCE
 from modeling.files import staged
 
 from ..report.card import read_notes, write_card
@@ -19,24 +20,26 @@ def save_detector(fitted: FittedDetector, output: Path) -> None:
         fitted.model.save_pretrained(folder)
         if fitted.model.config.text_config is not None:
             AutoTokenizer.from_pretrained(fitted.backbone).save_pretrained(folder)
-        _save_companions(fitted, folder, output)
+        _save_companions(fitted, folder)
+        write_card(folder, read_notes(output))
 
 
 def save_head(fitted: FittedDetector, output: Path) -> None:
     """Write the same without the backbone and the code, as the embedded default lies in this project."""
     with staged(output) as folder:
         fitted.model.config.save_pretrained(folder)
-        _save_companions(fitted, folder, output)
+        _save_companions(fitted, folder)
+        if output.resolve() != DEFAULT_SOURCE:  # the embedded default's card is `MODEL_CARD`
+            write_card(folder, read_notes(output))
         for code in folder.glob("*_robust_clip.py"):  # the code is in `modeling` already
             code.unlink()
         save_file(fitted.model.head.state_dict(), folder / HEAD_FILE)
 
 
-def _save_companions(fitted: FittedDetector, folder: Path, output: Path) -> None:
+def _save_companions(fitted: FittedDetector, folder: Path) -> None:
     load_processor(fitted.backbone).save_pretrained(folder)
     fitted.known_data.save(folder)
     write_evaluation(folder, fitted.evaluation)
-    write_card(folder, read_notes(output))
 
 
 __all__ = ["save_detector", "save_head"]
