@@ -68,7 +68,7 @@ def possible(plan: Plan, bank: FeatureBank) -> Plan:
     if bank.text_embeds is not None and bool((bank.text_embeds != 0).any()):
         return plan
     sections = [
-        replace(section, cases=(), left_out="The bank has no text.") if section.needs_text else section
+        replace(section, cases=(), landscape=(), left_out="The bank has no text.") if section.needs_text else section
         for section in plan.sections
     ]
     kept = {name for section in sections for name in section.cases}

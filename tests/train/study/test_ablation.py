@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -116,6 +117,10 @@ def test_sections_that_need_text_are_left_out_where_there_is_none(banks):
     kept = possible(plan, FeatureBank.load(banks["image"]))
     assert set(plan.cases) - set(kept.cases) == {"image only", "text only", "image + text"}
     assert possible(plan, FeatureBank.load(banks["text"])) == plan
+    *others, section = [section for section in plan.sections if section.needs_text]
+    with_landscape = replace(section, landscape=section.cases[:1])
+    sections = possible(replace(plan, sections=[*others, with_landscape]), FeatureBank.load(banks["image"])).sections
+    assert [(section.cases, section.landscape) for section in sections] == [((), ())] * len(sections)
 
 
 def test_the_report_says_what_bank_and_recipe_leave_out(banks, tmp_path):
