@@ -29,6 +29,7 @@ CODE = (
     "modeling/configuration_robust_clip.py",
     "modeling/modeling_robust_clip.py",
     "train/embedding_dataset.py",
+    "train/features/bank.py",
     "train/fit/baselines.py",
     "train/fit/components.py",
     "train/fit/head.py",
@@ -39,6 +40,7 @@ CODE = (
     "train/measure/text_leak.py",
     "train/sam.py",
     "train/sampling.py",
+    "train/study/fits.py",
     "train/trainer.py",
 )
 PACKAGES = ("torch", "transformers", "accelerate", "scikit-learn", "scipy", "numpy")
