@@ -35,7 +35,7 @@ class RobustTrainer(PublishingTrainer):
     advance once a step. Plain gradients cost one forward and backward, SAM two.
 
     With several processes the loss is that of their batches together, and the ascent follows the mean of their
-    gradients: N processes with batches of B take the step of one with N x B, but for BatchNorm, which sees each
+    gradients: N processes with batches of B take the step of one with N x B, except in BatchNorm, which sees each
     process's batch alone, and dropout, whose masks are the same in each process.
 
     Raises:

@@ -79,7 +79,7 @@ def test_a_source_is_drawn_as_often_as_the_balance_asks(balance, real_share, exp
         for (label, source), number in expected.items():
             of_source = times[(label == LABELS) & (source == SOURCES)]
             assert abs(of_source.sum() - number) < 1 + 1e-3
-            assert of_source.max() - of_source.min() <= 1  # its pictures alike often, to within one
+            assert of_source.max() - of_source.min() <= 1  # its pictures equally often, to within one
 
 
 def test_a_small_balance_sees_every_picture_once():

@@ -149,7 +149,7 @@ def _full_float32() -> Iterator[None]:
 def _write_shards(
     records: datasets.Dataset, output: Path, embed: Embedder, info: dict, processes: PartialState
 ) -> None:
-    """Write this process's shards, every n-th of n processes, but for those that are there."""
+    """Write this process's shards, every n-th of n processes, except those that are there."""
     size, shards = info["shard_size"], info["shards"]
     mine = range(processes.process_index, shards, processes.num_processes)
     with tqdm(total=len(mine), unit="shard", desc="features", disable=not processes.is_main_process) as progress:

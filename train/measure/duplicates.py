@@ -9,7 +9,7 @@ from ..features.file_facts import HASH_SIDE
 from .schema import BiasAudit, Duplicates, InTraining
 
 BITS = HASH_SIDE**2
-# On 71 pictures of the development set the standard deliveries moved at most 12 bits, but for cropping, which this
+# On 71 pictures of the development set the standard deliveries moved at most 12 bits, except cropping, which this
 # hash does not follow (118 bits in the middle); of its 3.9 million pairs of pictures none was nearer than 51.
 LIMIT = 32
 EXAMPLES = 20

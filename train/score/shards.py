@@ -53,7 +53,7 @@ class PictureShards(Protocol):
         """How many pictures a shard has, where that is known before it is read."""
 
     def read(self, shard: int, skip: int) -> Iterator[Picture]:
-        """A shard's pictures in their order, but for the first `skip`."""
+        """A shard's pictures in their order, except the first `skip`."""
 
 
 class FolderShards:
@@ -72,7 +72,7 @@ class FolderShards:
         return -(-len(self.files) // self.share)
 
     def size(self, shard: int) -> int:
-        """All have `share` pictures but for the last."""
+        """All have `share` pictures except the last."""
         return min(self.share, len(self.files) - shard * self.share)
 
     def read(self, shard: int, skip: int) -> Iterator[Picture]:

@@ -227,7 +227,7 @@ def test_an_archive_by_url_is_no_damaged_one_when_the_connection_is_lost(content
 
 
 class Cutting(SimpleHTTPRequestHandler):
-    """Serves files, but for what comes after `sent_at_most` bytes."""
+    """Serves files, except what comes after `sent_at_most` bytes."""
 
     def copyfile(self, source, outputfile):
         outputfile.write(source.read(self.server.sent_at_most))
