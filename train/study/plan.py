@@ -1,5 +1,6 @@
 """The plan of a study, read from a YAML file: its cases, and the sections of its report (docs/studies.md)."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,6 +15,8 @@ from ..parsing import read_yaml
 ABLATION = Path(__file__).with_name("ablation.yaml")
 # The row that answers for every group with the case chosen by inner fits; no case may have its name.
 CHOSEN = "chosen by inner fits"
+# Plots beside those of the sections: no section's plot may have their names.
+_LANDSCAPE_PLOTS = ("slices", "planes")
 
 
 @dataclass(frozen=True)
@@ -106,12 +109,17 @@ def read_plan(path: Path) -> Plan:
         raise ValueError(f"{path} must hold a list `sections`, see docs/studies.md.")
     _check_names(content, {"title", "recipe", "nested", "deliveries", "kinds", "sections"}, str(path))
     cases: dict[str, Case] = {}
-    sections = []
+    sections: list[Section] = []
     for number, entry in enumerate(content["sections"], start=1):
         where = f"Section {number} of {path}"
         if not isinstance(entry, dict) or not isinstance(entry.get("title"), str):
             raise ValueError(f"{where} must have a `title`.")
         _check_names(entry, {"title", "text", "cases", "seeds", "needs_text", "landscape"}, where)
+        if plot_name(entry["title"]) in (*_LANDSCAPE_PLOTS, *(plot_name(section.title) for section in sections)):
+            raise ValueError(
+                f"{where} must have a title of its own, by its letters a-z and digits, which name its plot; got "
+                f"{entry['title']!r}."
+            )
         names = [_case(case, content.get("recipe") or {}, entry, cases, where) for case in entry.get("cases") or []]
         landscape = tuple(entry.get("landscape") or ())
         needs_text, text = bool(entry.get("needs_text")), _one_line(entry.get("text"))
@@ -129,6 +137,11 @@ def read_plan(path: Path) -> Plan:
         deliveries,
         content.get("kinds") or {},
     )
+
+
+def plot_name(title: str) -> str:
+    """What the plot of a section is called, without the ending."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
 
 
 def _case(entry: Any, recipe: dict, section: dict, cases: dict[str, Case], where: str) -> str:
@@ -174,4 +187,4 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-__all__ = ["ABLATION", "CHOSEN", "Case", "Plan", "Section", "read_plan"]
+__all__ = ["ABLATION", "CHOSEN", "Case", "Plan", "Section", "plot_name", "read_plan"]

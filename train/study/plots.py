@@ -3,7 +3,6 @@
 Figures are made without pyplot: no global state, no window, no style that leaks.
 """
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from matplotlib.ticker import ScalarFormatter
 from ..report.plots import BLUE, ORANGE
 from .figures import FIGURES
 from .nested import CLEAN
+from .plan import plot_name
 
 # Colour, marker and line.
 _STYLES = ((BLUE, "o", "-"), (ORANGE, "s", "--"))
@@ -25,7 +25,7 @@ def write_plots(results: dict, folder: Path) -> dict[str, str]:
         plots |= {"slices": _slices(results["landscape"]), "planes": _planes(results["landscape"])}
     names = {}
     for title, figure in plots.items():
-        names[title] = f"{re.sub(r'[^a-z0-9]+', '-', title.lower()).strip('-') or 'section'}.png"
+        names[title] = f"{plot_name(title)}.png"
         figure.savefig(folder / names[title], dpi=110)
     return names
 

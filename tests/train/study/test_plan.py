@@ -20,6 +20,8 @@ from train.study.plan import CHOSEN, read_plan
         ([{"name": "x", "baseline": "forest"}], "one of logistic regression"),
         ([{"name": "x", "inputs": "sound"}], "must be all, image or text, got 'sound'"),
         ([{"name": "x", "compared_with": "y"}], "must name its cases, got y"),
+        ({"sections": [{"title": "A b"}, {"title": "a, B"}]}, "Section 2 of .* a title of its own.* got 'a, B'"),
+        ({"sections": [{"title": "Slices"}]}, "a title of its own"),
         ([{"name": "x", "settings": {"rho": 3}}], "`settings` of 'x' must not hold rho"),
     ],
 )
