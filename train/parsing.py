@@ -136,8 +136,34 @@ def yaml_flags(path: Path) -> list[str]:
     Raises:
         ValueError: it is no YAML, or does not hold `name: value` lines.
     """
+    return _flags(read_yaml(path))
+
+
+def typed(classes: Iterable[type], settings: dict[str, Any], where: str) -> dict[str, Any]:
+    """Settings with the types that the classes' fields have; what is no field of theirs stays as it is.
+
+    Raises:
+        ValueError: a value does not have its field's type.
+    """
+    parser = argparse.ArgumentParser(argument_default=argparse.SUPPRESS, allow_abbrev=False, exit_on_error=False)
+    known = {}
+    for cls in classes:
+        for option in dataclasses.fields(cls):
+            if option.name in settings and option.name not in known:
+                known[option.name] = settings[option.name]
+                _add(parser, option, get_type_hints(cls)[option.name])
+    try:
+        values, unknown = parser.parse_known_args(_flags(known))
+    except argparse.ArgumentError as error:
+        raise ValueError(f"{where}: {error}.") from error
+    if unknown:
+        raise ValueError(f"{where} must hold one value for each name, got {' '.join(unknown)} besides.")
+    return settings | vars(values)
+
+
+def _flags(settings: dict[str, Any]) -> list[str]:
     flags = []
-    for name, value in read_yaml(path).items():
+    for name, value in settings.items():
         if value is None:
             continue
         values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
@@ -261,4 +287,4 @@ def _true_or_false(text: str) -> bool:
     return values[text.lower()]
 
 
-__all__ = ["Command", "nearest", "parse", "read_yaml", "yaml_flags"]
+__all__ = ["Command", "nearest", "parse", "read_yaml", "typed", "yaml_flags"]

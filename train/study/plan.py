@@ -9,12 +9,15 @@ from typing import Any
 from ..arguments import RobustTrainingArguments
 from ..fit.baselines import BASELINES
 from ..fit.options import HeadArguments
-from ..parsing import read_yaml
+from ..options import MethodArguments, TrainerArguments
+from ..parsing import read_yaml, typed
 
 # The plan that `python -m train ablate` runs.
 ABLATION = Path(__file__).with_name("ablation.yaml")
 # The row that answers for every group with the case chosen by inner fits; no case may have its name.
 CHOSEN = "chosen by inner fits"
+# Whose settings are read as on the command line: YAML takes 5e-2 for text.
+_TYPED = (HeadArguments, MethodArguments, TrainerArguments)
 # Plots beside those of the sections: no section's plot may have their names.
 _LANDSCAPE_PLOTS = ("slices", "planes")
 
@@ -170,7 +173,7 @@ def _case(entry: Any, recipe: dict, section: dict, cases: dict[str, Case], where
         **entry
         | {
             "why": _one_line(entry.get("why")),
-            "settings": settings,
+            "settings": typed(_TYPED, settings, f"`settings` of {name!r}"),
             "compared_with": compared,
             "seeds": section.get("seeds") or 0,
         }

@@ -22,6 +22,11 @@ from train.study.plan import CHOSEN, read_plan
         ([{"name": "x", "compared_with": "y"}], "must name its cases, got y"),
         ({"sections": [{"title": "A b"}, {"title": "a, B"}]}, "Section 2 of .* a title of its own.* got 'a, B'"),
         ({"sections": [{"title": "Slices"}]}, "a title of its own"),
+        (
+            [{"name": "x", "settings": {"sam_rho": "much"}}],
+            "of 'x': argument --sam_rho: invalid float",
+        ),
+        ([{"name": "x", "settings": {"sam_rho": [0.1, 0.2]}}], "one value for each name, got 0.2 besides"),
         ([{"name": "x", "settings": {"rho": 3}}], "`settings` of 'x' must not hold rho"),
     ],
 )
@@ -37,6 +42,20 @@ def test_a_plan_that_is_no_yaml_is_refused(tmp_path):
     (tmp_path / "plan.yaml").write_text("sections: [x")
     with pytest.raises(ValueError, match=r"plan\.yaml is no YAML: while parsing"):
         read_plan(tmp_path / "plan.yaml")
+
+
+def test_settings_have_the_types_of_the_command_line(tmp_path):
+    settings = (
+        "{sam_rho: 5e-2, image_layers: [1, 2], head_depth: 1, stratified: false, lr_scheduler_kwargs: {min_lr: 1}}"
+    )
+    (tmp_path / "plan.yaml").write_text(f"sections: [{{title: A, cases: [{{name: x, settings: {settings}}}]}}]")
+    assert read_plan(tmp_path / "plan.yaml").cases["x"].settings == {
+        "sam_rho": 0.05,
+        "image_layers": [1, 2],
+        "head_depth": 1,
+        "stratified": False,
+        "lr_scheduler_kwargs": {"min_lr": 1},
+    }
 
 
 def test_a_case_starts_from_the_recipe_and_may_be_shown_again(tmp_path):
