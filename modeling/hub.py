@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
+    LocalEntryNotFoundError,
     LocalTokenNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -94,7 +95,9 @@ def _sentence(error: BaseException, repo_id: str) -> str:
         )
     if isinstance(error, RevisionNotFoundError):
         return f"{repo_id} has no such revision: expected a branch, a tag or a full commit id."
-    if isinstance(error, EntryNotFoundError):
+    if isinstance(error, (OfflineModeIsEnabled, LocalEntryNotFoundError)) and constants.HF_HUB_OFFLINE:
+        return f"{repo_id} needs the Hub, but HF_HUB_OFFLINE is set: unset it."
+    if isinstance(error, EntryNotFoundError) and not isinstance(error, LocalEntryNotFoundError):
         return f"{repo_id} lacks a file that is needed ({_first_line(error)}): it is no checkpoint of this project."
     if isinstance(error, HfHubHTTPError):
         return _refusal(error, repo_id)
@@ -102,8 +105,6 @@ def _sentence(error: BaseException, repo_id: str) -> str:
         return f"You are not logged in: {LOGIN}."
     if isinstance(error, HFValidationError):
         return f"The repository's name must be owner/name, got {repo_id!r}: {_first_line(error)}"
-    if isinstance(error, OfflineModeIsEnabled):
-        return f"{repo_id} needs the Hub, but HF_HUB_OFFLINE is set: unset it."
     return (
         f"The connection to the Hub ({constants.ENDPOINT}) failed: {type(error).__name__}: {_first_line(error)}. "
         "Check the network and try again; what was finished is kept, and nothing is half-written."

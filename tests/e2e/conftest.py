@@ -15,8 +15,9 @@ def app(python, default_folder, tmp_path_factory):
         yield app
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """Closed after each file: while it is open, an event loop runs in this thread, and no test may start another."""
     if CHROMIUM is None:
         pytest.skip("no browser: apt-get install chromium")
     from playwright.sync_api import sync_playwright
