@@ -35,7 +35,7 @@ def _siglip():
     return SiglipModel(SiglipConfig(vision_config=PLAIN, text_config=TOKENS | {"projection_size": 16}))
 
 
-# Family -> (model, its own processor on Pillow), with the settings of the published files but for the sizes.
+# Family -> (model, its own processor on Pillow), with the settings of the published files except the sizes.
 FAMILIES = {
     "clip": (
         lambda: _clip(CLIPConfig, CLIPModel),

@@ -31,7 +31,7 @@ def facts_of(content):
 
 
 def pictures(number=160, sources=8, **facts):
-    """Both classes from sources of their own, scores a little better than chance; all files alike but for `facts`."""
+    """Both classes from sources of their own, scores a little better than chance; files alike except in `facts`."""
     rng = np.random.default_rng(0)
     label = np.arange(number) % 2
     frame = pd.DataFrame(
