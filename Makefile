@@ -1,4 +1,4 @@
-# make demo | test | test-long | coverage | bench | lint. Everything happens in .venv; a second call installs nothing.
+# make demo | test | test-long | bench | lint. Everything happens in .venv; a second call installs nothing.
 # Other packages than the index at hand offers: pip's own settings, such as PIP_EXTRA_INDEX_URL.
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: demo test test-long coverage bench lint
+.PHONY: demo test test-long bench lint
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -42,17 +42,15 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed
 	export OPEN_BROWSER=$${OPEN_BROWSER:-1}; exec $(BIN)/python app.py
 
+# Which lines no test runs in its own process: pages and commands run in others.
+COVERAGE := --cov=modeling --cov=train --cov=space --cov-report=term:skip-covered
 test: $(VENV)/.installed-dev
 	@command -v chromium >/dev/null || echo "No browser found, its tests are skipped. To run them: apt-get install chromium"
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(COVERAGE)
 
 # By hand and before a release: what takes long by nature.
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -m long
-
-# Which lines no test of `make test` runs in its own process. Apart, because Python 3.11 counts them slowly.
-coverage: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --cov=modeling --cov=train --cov=space --cov-report=term:skip-covered
 
 bench: $(VENV)/.installed-dev
 	$(BIN)/python bench/serving.py
