@@ -1,16 +1,20 @@
 """A page in a process of its own, as a user or a Space starts it."""
 
+import random
 import socket
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tests.waiting import wait_for
 
 
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """Under those that a system gives to whoever asks for any port, so that it is still free a moment later."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("None of 100 ports is free.")
 
 
 def answers(url):

@@ -106,7 +106,11 @@ class Running:
         return self._result
 
     def _wait(self) -> Result:
-        status = self._answers.readline()
+        try:
+            status = self._answers.readline()
+        except TimeoutError:
+            os.kill(self.pid, signal.SIGKILL)
+            status = str(-signal.SIGKILL)  # with what it has printed
         self._answers.close()
         self._connection.close()
         printed = []

@@ -21,7 +21,7 @@ from modeling.detector import Detector
 from modeling.embedded import ROOT
 from tests.pictures import picture
 from tests.tiny import VISION
-from tests.train.two_processes import start_two
+from tests.train.two_processes import run_two
 from train.jobs.processes import start_processes
 from train.score import scoring
 from train.score.parts import PART_NAME
@@ -405,8 +405,7 @@ def test_two_processes_give_the_rows_of_one_and_one_goes_on_where_they_were_kill
     repo = hub.add_dataset("ann/pictures", {"data/train-00000-of-00001.parquet": file})
     hub.add_dataset("ann/loose", {f"{i}.png": picture(i, 1) for i in range(2)})
     command = ["-c", WORKER, folder, "ann/pictures", checkpoint, tmp_path]
-    results = [process.result() for process in start_two(python, *command, HF_HOME=str(tmp_path / "home"))]
-    assert [result.returncode for result in results] == [0, -signal.SIGKILL], (results, hub.requests)
+    run_two(python, *command, statuses=(0, -signal.SIGKILL), HF_HOME=str(tmp_path / "home"))
 
     one, rows = run(folder, tmp_path / "one", checkpoint, part_size=2)
     assert json.loads((tmp_path / "whole" / "scores.json").read_text()) == one
