@@ -15,9 +15,14 @@ BASELINES = {"logistic regression": (0.1, False), "logistic regression, source-w
 
 
 def baseline_scores(name: str, bank: FeatureBank, train_rows: np.ndarray, held_out: np.ndarray) -> NDArray[np.float64]:
-    """Scores (H,) of the held-out rows by one of `BASELINES` on the image embeddings, fitted on the others."""
+    """Scores (H,) of the held-out rows by one of `BASELINES` on what the head sees, fitted on the others.
+
+    With a bank that has text these are the image embedding and the text embedding, zeros where there is no text.
+    """
     inverse_penalty, weighted = BASELINES[name]
     features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()[train_rows]
+    if bank.text_embeds is not None:
+        features = np.concatenate([features, bank.text_embeds.numpy()], axis=1)
     sources = bank.rows["source"].to_numpy()[train_rows]
     weights = source_weights(labels, sources) * len(train_rows) if weighted else None
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))

@@ -196,7 +196,7 @@ class Study:
         return tensors | {"seconds": torch.tensor(time.perf_counter() - begin)}
 
     def _fit_baseline(self, fit: Fit) -> dict[str, Tensor]:
-        """Held-out scores of a logistic regression on the image embeddings."""
+        """Held-out scores of a logistic regression on the inputs of the case."""
         rows, held_out = self.training_rows(fit), self.scored_rows(fit.left_out)
         return {
             "scores": torch.from_numpy(baseline_scores(str(fit.case.baseline), self._bank(fit.case), rows, held_out))

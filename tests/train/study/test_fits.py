@@ -1,5 +1,6 @@
 """The fits of a study: which rows they see, what is stored, and that nothing stored is taken for another."""
 
+from dataclasses import replace
 from itertools import combinations
 from threading import Thread
 
@@ -13,6 +14,7 @@ from tests.train.tiny_bank import PICTURES, VIEWS
 from tests.train.tiny_study import study, training
 from train.embedding_dataset import score_embeddings
 from train.features.bank import STANDARD_VIEW, FeatureBank
+from train.fit.baselines import baseline_scores
 from train.fit.head import fit_head, new_model
 from train.fit.options import HeadArguments
 from train.losses import robust_loss
@@ -65,6 +67,16 @@ def test_a_fit_that_is_there_is_not_made_again_and_another_one_is(banks, tmp_pat
     assert all(path.stat().st_mtime_ns == time for path, time in files.items() if path != gone)
     study(banks["image"], tmp_path, learning_rate=1e-3).make(outer(case, 0))
     assert len(list((tmp_path / "fits").iterdir())) == 9
+
+
+@pytest.mark.parametrize(("inputs", "left_out"), [("all", {}), ("image", {"text_embeds": None})])
+def test_a_baseline_sees_the_inputs_of_its_case(banks, tmp_path, inputs, left_out):
+    made, bank = study(banks["text"], tmp_path), FeatureBank.load(banks["text"])
+    fit = Fit(Case("x", baseline="logistic regression", inputs=inputs), 0, (0,))
+    made.make([fit])
+    rows, held_out = made.training_rows(fit), made.scored_rows((0,))
+    expected = baseline_scores("logistic regression", replace(bank, **left_out), rows, held_out)
+    assert np.array_equal(made.stored(fit)["scores"], expected)
 
 
 def test_processes_on_one_folder_leave_each_other_the_fit_that_they_are_at(banks, tmp_path):
