@@ -50,7 +50,7 @@ COMMANDS = (
             "views",
             "image_layers",
             "deliveries",
-            "probe_per_source",
+            "probed",
             "batch_size",
             "seed",
         ),
@@ -86,7 +86,7 @@ COMMANDS = (
         "evaluate:run",
         (EvaluateArguments, DataArguments),
         by_place=("checkpoint", "data"),
-        first=("checkpoint", "data", "output", "schema", "probe_per_source", "training_bank"),
+        first=("checkpoint", "data", "output", "schema", "probed", "training_bank"),
     ),
     Command(
         "calibrate",

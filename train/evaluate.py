@@ -67,7 +67,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
             image_layers=config.image_layers or (),
             image_tokens=config.image_tokens or (),
             views=1,
-            probe_per_source=arguments.probe_per_source,
+            probed=arguments.probed,
         )
     if not PartialState().is_main_process:
         return None

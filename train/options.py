@@ -129,11 +129,11 @@ class EvaluateArguments:
 
     output: str = field(metadata={"help": "Folder for evaluation.json and the report."})
     checkpoint: str = field(default="default", metadata={"help": "Folder or Hub id; the embedded default otherwise."})
-    probe_per_source: int = field(
-        default=8,
+    probed: int = field(
+        default=300,
         metadata={
-            "help": "Pictures of each source and class (400 of a class at most) that are also embedded under every "
-            "standard delivery. A bank has its own."
+            "help": "Pictures, half of each class, that are also embedded under every standard delivery. A bank has "
+            "its own."
         },
     )
     training_bank: str | None = field(

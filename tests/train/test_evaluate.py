@@ -54,7 +54,7 @@ def folder_of(path, labels=("real", "generated"), sources=2, each=2):
 
 def test_pictures_go_to_a_whole_report_in_one_command(checkpoint, parquet, tmp_path, run):
     output = tmp_path / "report"
-    printed = run("evaluate", checkpoint, parquet, "--output", output, "--probe_per_source", 1)
+    printed = run("evaluate", checkpoint, parquet, "--output", output, "--probed", 6)
     assert "ROC AUC: " in printed
     assert {path.name for path in output.iterdir()} >= {"evaluation.json", "report.md", "report.html", "bank"}
     evaluation = json.loads((output / "evaluation.json").read_text())
@@ -88,9 +88,9 @@ def test_pictures_of_the_training_are_found(checkpoint, parquet, tmp_path):
 
 def test_pictures_that_were_replaced_are_not_taken_for_the_old_ones(checkpoint, tmp_path, run):
     folder = folder_of(tmp_path / "p")
-    run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probe_per_source", 0)
+    run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probed", 0)
     (folder / "real" / "source-0" / "0.png").write_bytes(picture(99, 0) + b"more")
-    again = run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probe_per_source", 0)
+    again = run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probed", 0)
     assert "records_sha256 was" in again
 
 

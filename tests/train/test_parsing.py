@@ -123,8 +123,8 @@ def test_every_command_has_what_it_runs():
 
 
 def test_values_by_place_are_values_by_name():
-    by_place = parse(command_of(["evaluate"]), ["a", "b", "--output", "c", "--probe-per-source=2"])
-    flags = ["--data", "b", "--checkpoint", "a", "--probe_per_source", "2", "--output", "c"]
+    by_place = parse(command_of(["evaluate"]), ["a", "b", "--output", "c", "--probed=2"])
+    flags = ["--data", "b", "--checkpoint", "a", "--probed", "2", "--output", "c"]
     by_name = parse(command_of(["evaluate"]), flags)
     assert by_place == by_name == [EvaluateArguments("c", "a", 2), DataArguments("b")]
 

@@ -23,6 +23,10 @@ def write_bank(folder, backbone, *, text, deliveries=()):
             "generator": np.where(label == 1, "G", ""),
             "source": [f"s{k}" for k in source],
             "style": "",
+            "family": np.where(label == 1, "G", ""),
+            "kind": np.where(np.arange(PICTURES) % 3, "people", "animal"),
+            "kind_by": "seen",
+            "date": "",
             **dict.fromkeys((field.name for field in FACTS), None),
         }
     )
@@ -45,7 +49,7 @@ def write_bank(folder, backbone, *, text, deliveries=()):
         np.save(folder / f"{name}.npy", values.astype(np.float32))
     write_tables(folder / "rows.arrow", table.schema, [table])
     info = {"backbone": str(backbone), "fingerprint": f"tiny {text}", "backbone_sha256": "0", "unreadable": []}
-    info |= {"records": PICTURES, "records_sha256": "0", "views": VIEWS, "probe_per_source": 0, "seed": 0}
+    info |= {"records": PICTURES, "records_sha256": "0", "views": VIEWS, "probed": 0, "seed": 0}
     info["deliveries"] = list(deliveries)
     write_json(folder / "bank.json", info)
     return folder

@@ -29,6 +29,14 @@ class DataArguments:
     source_column: str = field(default="source", metadata={"help": "Column that splits are made by."})
     generator_column: str = field(default="generator", metadata={"help": "Column that names the generator."})
     style_column: str = field(default="style", metadata={"help": "Column such as photoreal or illustration."})
+    family_column: str = field(default="family", metadata={"help": "Column of the generator's family."})
+    kind_column: str = field(default="kind", metadata={"help": "Column of the kind of content, such as people."})
+    kind_by_column: str = field(
+        default="kind_by", metadata={"help": "Column of how the kind is known: `seen`, `style` or `predicted`."}
+    )
+    date_column: str = field(
+        default="date", metadata={"help": "Column of ISO dates or the beginnings of such, as 2024-12."}
+    )
     text_column: str | None = field(
         default=None,
         metadata={

@@ -17,6 +17,7 @@ from datasets.exceptions import DatasetsError
 from .download import AddressCheck, is_public_address
 from .elsa_d3 import elsa_d3_records
 from .options import DataArguments
+from .pictures_csv import find_pictures_csv, read_pictures_csv
 from .schema import ENCODED, FOLDER_LABELS, Columns, to_schema, warn_of_missing_pictures
 
 logger = logging.getLogger(__name__)
@@ -53,14 +54,18 @@ def load_records(arguments: DataArguments, *, is_admitted: AddressCheck = is_pub
             raise ValueError(
                 f"`{role}_column` {column!r} is not in the data, which has the columns {table.column_names}."
             )
-    records = to_schema(table, columns)
+    path = None if arguments.schema != "columns" else find_pictures_csv(_folders(arguments.data))
+    told = {} if path is None else read_pictures_csv(path)
+    records = to_schema(table, columns, told)
+    if untold := sum(record_id not in told for record_id in records["record_id"]) if told else 0:
+        logger.warning("%d of %d pictures have no line in %s.", untold, len(records), path)
     warn_of_missing_pictures(len(table) - len(records))
     return records
 
 
 def _columns(arguments: DataArguments) -> Columns:
     """What the schema, or for `columns` the user, says about the columns."""
-    roles = ("image", "label", "id", "source", "generator", "style")
+    roles = ("image", "label", "id", "source", "generator", "style", "family", "kind", "kind_by", "date")
     if arguments.schema == "columns":
         named = {role: getattr(arguments, f"{role}_column") for role in roles}
         columns = Columns(**named, real_text=arguments.text_column, generated_text=arguments.text_column)
@@ -74,10 +79,10 @@ def _columns(arguments: DataArguments) -> Columns:
                 )
         if arguments.schema == "openfake":
             # `model` names the generator and, for a real picture, the collection it is from: what splits are made by.
-            columns = Columns("image", "label", "id", "model", "model", None, "prompt", "prompt")
+            columns = Columns("image", "label", "id", "model", "model", "prompt", "prompt")
         else:
             # A record's real and generated pictures share their prompt: it is their source, so no split divides them.
-            columns = Columns("image", "label", "id", "id", "model", None, "original_prompt", "original_prompt")
+            columns = Columns("image", "label", "id", "id", "model", "original_prompt", "original_prompt")
         if text := arguments.text_column:
             columns = replace(columns, real_text=text, generated_text=text)
     if arguments.generated_text_column is not None:
@@ -131,6 +136,12 @@ def parquet_files(location: str) -> list[str]:
     if path.is_dir():
         return sorted(str(file) for file in path.glob("**/*.parquet"))
     return sorted(file for file in glob.glob(location) if file.endswith(".parquet"))
+
+
+def _folders(location: str) -> list[Path]:
+    """Local folders that hold the data."""
+    path = Path(location)
+    return [path] if path.is_dir() else [Path(file).parent for file in parquet_files(location)]
 
 
 def _picture_folder(folder: Path, arguments: DataArguments) -> datasets.Dataset:

@@ -1,21 +1,29 @@
-"""The record: {image, text, label, generator, source, style, record_id}, and any table brought to it.
+"""The record: picture, text, label and what else is told of it, and any table brought to it.
 
 Image is encoded bytes (never decoded here: our own `open_image` does that, with its limits), text a string or `None`,
-label 0 = real or 1 = generated, generator "" for real. `source` names where the picture came from; splits are made by
-it, never by picture. Pictures stay in memory-mapped Arrow files; only the other columns are rewritten, batch by batch.
+label 0 = real or 1 = generated. All others are strings, "" where unknown: generator and its family for generated
+pictures, style, kind (of content), kind_by ("seen", "style" or "predicted"), date (ISO, or the beginning of one).
+`source` names where the picture came from; splits are made by it, never by picture. Pictures stay in memory-mapped
+Arrow files; only the other columns are rewritten, batch by batch.
 """
 
 import logging
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import datasets
 import pyarrow.compute
 
 from modeling.verdicts import CLASSES
 
+from .pictures_csv import Told
+
 logger = logging.getLogger(__name__)
 
-RECORD_COLUMNS = ["image", "text", "label", "generator", "source", "style", "record_id"]
+DESCRIBED = ("label", "generator", "source", "style", "family", "kind", "kind_by", "date")
+RECORD_COLUMNS = ["image", "text", *DESCRIBED, "record_id"]
 FOLDER_LABELS = {name: label for label, name in enumerate(CLASSES)}
 LABEL_NAMES = {**FOLDER_LABELS, "fake": 1}
 DESCRIPTION = datasets.Features(
@@ -33,17 +41,32 @@ class Columns:
     id: str
     source: str
     generator: str
-    style: str | None
     real_text: str | None
     generated_text: str | None
+    style: str | None = None
+    family: str | None = None
+    kind: str | None = None
+    kind_by: str | None = None
+    date: str | None = None
     id_suffix: str = ""
 
 
-def to_schema(table: datasets.Dataset, columns: Columns) -> datasets.Dataset:
-    """Rename, default and check the columns; rows without a picture are left out."""
+def to_schema(table: datasets.Dataset, columns: Columns, told: Mapping[str, Told] | None = None) -> datasets.Dataset:
+    """Rename, default and check the columns; rows without a picture are left out.
+
+    Args:
+        table: any table.
+        columns: which of its columns holds what.
+        told: what a `pictures.csv` says besides, by identifier; it goes before the table's own columns.
+
+    Returns:
+        Records.
+
+    Raises:
+        ValueError: identifiers are not unique, a label is none, or it is not the one that is told.
+    """
     classes = table.features[columns.label] if isinstance(columns.label, str) else None
-    used = {columns.label, columns.id, columns.source, columns.generator, columns.style}
-    used |= {columns.real_text, columns.generated_text}
+    used = set(astuple(columns)) - {columns.image}
     # Without any of them there are still rows to number; `map` opens no picture of a column that is not asked for.
     plain = table.select_columns([name for name in table.column_names if name in used] or [columns.image])
     descriptions = plain.map(
@@ -52,13 +75,18 @@ def to_schema(table: datasets.Dataset, columns: Columns) -> datasets.Dataset:
         with_indices=True,
         remove_columns=plain.column_names,
         features=DESCRIPTION,
-        fn_kwargs={"columns": columns, "classes": classes if isinstance(classes, datasets.ClassLabel) else None},
+        fn_kwargs={
+            "columns": columns,
+            "classes": classes if isinstance(classes, datasets.ClassLabel) else None,
+            "told": told or {},
+        },
         # A cached result does not know that this code has changed.
         load_from_cache_file=False,
         desc="records",
     )
     if repeated := len(table) - pyarrow.compute.count_distinct(descriptions.data.column("record_id")).as_py():
         raise ValueError(f"`id_column` {columns.id!r} must be unique: {repeated} repeated.")
+    _warn_of_other_dates(plain, columns.date, descriptions)
     records = table.select_columns([columns.image])
     if columns.image != "image":
         records = records.rename_column(columns.image, "image")
@@ -76,7 +104,27 @@ def warn_of_missing_pictures(rows: int) -> None:
         logger.warning("%d rows hold no picture and are left out.", rows)
 
 
-def _describe(batch: dict, indices: list[int], columns: Columns, classes: datasets.ClassLabel | None) -> dict:
+def _warn_of_other_dates(table: datasets.Dataset, column: str | None, descriptions: datasets.Dataset) -> None:
+    """Say how many dates were not understood."""
+    if column not in table.column_names:
+        return
+    dates = zip(table[column], descriptions["date"], strict=True)
+    if others := sum(not date and value not in (None, "") for value, date in dates):
+        logger.warning(
+            "%d of %d rows have a `date_column` %r that is no ISO date, such as 2024-12: left empty.",
+            others,
+            len(table),
+            column,
+        )
+
+
+def _describe(
+    batch: dict,
+    indices: list[int],
+    columns: Columns,
+    classes: datasets.ClassLabel | None,
+    told: Mapping[str, Told],
+) -> dict:
     """Everything about the records of a batch but the pictures."""
 
     def column(name: str | None, default: list) -> list:
@@ -92,6 +140,8 @@ def _describe(batch: dict, indices: list[int], columns: Columns, classes: datase
     texts = zip(column(columns.real_text, nothing), column(columns.generated_text, nothing), strict=True)
     generators = column(columns.generator, nothing)
     sources = column(columns.source, nothing)
+    lines = [told.get(record_id) for record_id in record_ids]
+    _check_labels(record_ids, labels, lines)
     return {
         "text": [pair[label] or None for pair, label in zip(texts, labels, strict=True)],
         "label": labels,
@@ -99,8 +149,39 @@ def _describe(batch: dict, indices: list[int], columns: Columns, classes: datase
         # Without a source every picture is its own group: nothing better is known.
         "source": [own if name is None else str(name) for name, own in zip(sources, record_ids, strict=True)],
         "style": [value or "" for value in column(columns.style, nothing)],
+        "family": [
+            (line and line.family) or family or generator or "" if label else ""
+            for line, family, generator, label in zip(
+                lines, column(columns.family, nothing), generators, labels, strict=True
+            )
+        ],
+        **_kinds(lines, column(columns.kind, nothing), column(columns.kind_by, nothing)),
+        "date": [_iso_date(value) for value in column(columns.date, nothing)],
         "record_id": record_ids,
     }
+
+
+def _check_labels(record_ids: list[str], labels: list[int], lines: list[Told | None]) -> None:
+    """The table and `pictures.csv` must agree."""
+    for record_id, label, line in zip(record_ids, labels, lines, strict=True):
+        if line is not None and line.label != label:
+            raise ValueError(
+                f"{record_id} is {CLASSES[label]} in the data and {CLASSES[line.label]} in pictures.csv: mend one."
+            )
+
+
+def _kinds(lines: list[Told | None], kinds: list, kinds_by: list) -> dict[str, list[str]]:
+    """Kinds, and how they are known, from one place: `pictures.csv`, or the table."""
+    pairs = [
+        (line.kind, line.kind_by) if line is not None and line.kind else (kind or "", kind_by or "")
+        for line, kind, kind_by in zip(lines, kinds, kinds_by, strict=True)
+    ]
+    return {"kind": [kind for kind, _ in pairs], "kind_by": [kind_by for _, kind_by in pairs]}
+
+
+def _iso_date(value: Any) -> str:
+    """The date of a value in ISO's form, or "": any other would be put in a wrong order."""
+    return text if re.fullmatch(r"\d{4}(-\d\d){0,2}([T ].*)?", text := str(value)) else ""
 
 
 def _parse_label(value: int | str | bool) -> int:
@@ -112,4 +193,12 @@ def _parse_label(value: int | str | bool) -> int:
     raise ValueError(f"`label_column` must hold 0/1 or real/generated, got {value!r}.")
 
 
-__all__ = ["ENCODED", "FOLDER_LABELS", "RECORD_COLUMNS", "Columns", "to_schema", "warn_of_missing_pictures"]
+__all__ = [
+    "DESCRIBED",
+    "ENCODED",
+    "FOLDER_LABELS",
+    "RECORD_COLUMNS",
+    "Columns",
+    "to_schema",
+    "warn_of_missing_pictures",
+]

@@ -23,6 +23,7 @@ from transformers import PreTrainedConfig
 from modeling import RobustClipImageProcessor, RobustClipModel
 from modeling.files import replacing
 
+from ..data.schema import DESCRIBED
 from .backbone import processor_settings, weights_fingerprint
 from .file_facts import FACTS
 
@@ -32,7 +33,7 @@ STANDARD_VIEW = -1
 META_SCHEMA = pa.schema(
     [
         (name, pa.int64() if name in ("label", "view") else pa.string())
-        for name in ("record_id", "label", "generator", "source", "style", "view", "delivery")
+        for name in ("record_id", *DESCRIBED, "view", "delivery")
     ]
     + FACTS
 )
@@ -44,7 +45,8 @@ class FeatureBank:
     """Embeddings with what is known of them.
 
     Args:
-        rows: one row a view: record_id, label, generator, source, style, view, delivery, and the facts of its file.
+        rows: one row a view: record_id, what is told of the record (`DESCRIBED`), view, delivery, and the facts of its
+            file.
         image_embeds: (N, D_image) float32, memory-mapped: rows come from disk when they are used.
         text_embeds: (N, D_text) float32, memory-mapped, a row of zeros where there is no text; `None` without a text
             tower.

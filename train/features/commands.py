@@ -19,7 +19,7 @@ def features(data: DataArguments, arguments: FeatureArguments) -> None:
         image_layers=arguments.image_layers,
         image_tokens=arguments.image_tokens,
         views=arguments.views,
-        probe_per_source=arguments.probe_per_source,
+        probed=arguments.probed,
         deliveries=arguments.deliveries,
         seed=arguments.seed,
         batch_size=arguments.batch_size,

@@ -5,7 +5,6 @@ those are trained on. View -1 is one of the standard deliveries, for measuring h
 """
 
 import hashlib
-import heapq
 import json
 from collections import defaultdict, deque
 from collections.abc import Collection, Iterator
@@ -29,7 +28,6 @@ from ..jobs.processes import cores_of_a_process
 from .bank import META_SCHEMA, STANDARD_VIEW
 from .file_facts import open_record
 
-MOST_PROBED = 400
 # Batches at a time on a CPU; with more cores each gets several. A shard's 128 records keep so many busy.
 MOST_WORKERS = 8
 
@@ -179,25 +177,26 @@ class Embedder:
         return torch.where(has_text, embeds, torch.zeros_like(embeds))
 
 
-def choose_probed(records: datasets.Dataset, per_source: int, seed: int, *, most: int = MOST_PROBED) -> set[str]:
-    """Identifiers of at most `per_source` records of each source and class, the same whatever their order.
+def choose_probed(records: datasets.Dataset, count: int, seed: int) -> set[str]:
+    """Identifiers of `count` records, half of each class as far as there are so many, the same whatever their order.
 
-    At most `most` of a class: where each picture is a source of its own, not all are embedded 21 times more.
+    The first of every source come first, then the second ones, so that many sources are among few pictures.
     """
-    kept: dict[tuple[str, int], list[tuple[int, str]]] = defaultdict(list)
-    if per_source == 0:
+    ranked: dict[tuple[int, str], list[tuple[int, str]]] = defaultdict(list)
+    if count == 0:
         return set()
     for batch in records.select_columns(["record_id", "source", "label"]).iter(batch_size=1000):
         for record_id, source, label in zip(batch["record_id"], batch["source"], batch["label"], strict=True):
-            rank = _number_of(f"{seed} {record_id}")
-            smallest = kept[source, label]  # a heap of negative ranks: the largest rank leaves first
-            heapq.heappush(smallest, (-rank, record_id))
-            if len(smallest) > per_source:
-                heapq.heappop(smallest)
+            ranked[label, source].append((_number_of(f"{seed} {record_id}"), record_id))
     chosen: set[str] = set()
-    for label in {label for _, label in kept}:
-        of_class = [ranked for (_, other), smallest in kept.items() if other == label for ranked in smallest]
-        chosen |= {record_id for _, record_id in heapq.nlargest(most, of_class)}
+    for label in (0, 1):
+        turns = [
+            (turn, rank, record_id)
+            for (other, _), of_source in ranked.items()
+            if other == label
+            for turn, (rank, record_id) in enumerate(sorted(of_source))
+        ]
+        chosen |= {record_id for *_, record_id in sorted(turns)[: count // 2]}
     return chosen
 
 

@@ -17,7 +17,7 @@ class BankFacts(TypedDict):
     records: int
     records_sha256: str
     views: int
-    probe_per_source: int
+    probed: int
     deliveries: list[str]
     seed: int
     fingerprint: str
@@ -39,7 +39,7 @@ class MadeBy(TypedDict):
 
 def made_by(bank: FeatureBank) -> MadeBy:
     """Origin of what is computed now from a bank."""
-    info = {"probe_per_source": 0, "deliveries": []} | bank.info  # a bank made before these were there
+    info = {"probed": 0, "deliveries": []} | bank.info  # a bank made before these were there
     return {
         "backbone": bank.info["backbone"],
         "backbone_sha256": bank.info["backbone_sha256"],

@@ -44,7 +44,7 @@ def build_feature_bank(
     image_layers: Sequence[int] = (),
     image_tokens: Sequence[str] = (),
     views: int = 4,
-    probe_per_source: int = 0,
+    probed: int = 0,
     deliveries: Sequence[str] = (),
     seed: int = 0,
     batch_size: int = 16,
@@ -59,7 +59,7 @@ def build_feature_bank(
         image_layers: blocks whose tokens are stored beside the embedding; those of the checkpoint by default.
         image_tokens: which tokens: "class" (the default), "patch_mean".
         views: views a record, at least 1; the first is the picture as it is.
-        probe_per_source: records of each source and class that are embedded under every standard delivery too.
+        probed: records that are embedded under every standard delivery too, half of each class.
         deliveries: names of standard deliveries that every record is embedded under.
         seed: of the random deliveries. A view depends on seed, record and view number only.
         batch_size: pictures a forward pass.
@@ -86,9 +86,9 @@ def build_feature_bank(
     info = _made_from(model, processor, records) | {
         "backbone": backbone,
         "views": views,
-        "probe_per_source": probe_per_source,
+        "probed": probed,
         "deliveries": sorted(deliveries),
-        "standard_deliveries": list(STANDARD_DELIVERIES) if probe_per_source else [],
+        "standard_deliveries": list(STANDARD_DELIVERIES) if probed else [],
         "seed": seed,
         "shard_size": shard_size,
         "shards": -(-len(records) // shard_size),
@@ -107,7 +107,7 @@ def build_feature_bank(
         batch_size=batch_size,
         views=views,
         seed=seed,
-        probed=choose_probed(records, probe_per_source, seed),
+        probed=choose_probed(records, probed, seed),
         deliveries=deliveries,
     )
     with _full_float32():

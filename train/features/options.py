@@ -20,11 +20,11 @@ class FeatureArguments:
         default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
     )
     views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
-    probe_per_source: int = field(
+    probed: int = field(
         default=0,
         metadata={
-            "help": "Pictures of each source and class that are also embedded under every standard delivery, so that "
-            "`fit` and `evaluate` measure robustness. They are not trained on."
+            "help": "Pictures, half of each class, that are embedded under every standard delivery too, the first of "
+            "every source first. They are not trained on: `fit` and `evaluate` measure robustness by them."
         },
     )
     deliveries: list[str] = field(

@@ -11,7 +11,7 @@ from modeling.verdicts import CLASSES, VERDICTS
 from ..features.made_by import MadeBy
 
 # Raised whenever a field is added, or changes its name or meaning: a file of another version is refused.
-VERSION = 1
+VERSION = 2
 
 T = TypeVar("T")
 # A value for each, and one of them.

@@ -31,9 +31,7 @@ def robustness_section(evaluation: Evaluation) -> str:
     """Every standard delivery of the same pictures."""
     title = "## Robustness: the same pictures on their way"
     if (robustness := evaluation["robustness"]) is None:
-        return (
-            f"{title}\n\nNo picture was embedded under the standard deliveries: make the bank with --probe_per_source."
-        )
+        return f"{title}\n\nNo picture was embedded under the standard deliveries: make the bank with --probed."
     pictures, sources = robustness["pictures"], robustness["sources"]
     worst = f" The largest fall of ROC AUC: {robustness['worst_delivery']}." if robustness["worst_delivery"] else ""
     header = ("delivery", "ROC AUC", "minus clean", "FPR", "TPR", "verdict changed", "real, newly called generated")

@@ -31,7 +31,7 @@ def check_bank(bank: FeatureBank, plan: Plan) -> None:
         if bare := of_bank - set(zip(delivered["source"], delivered["label"], strict=True)):
             raise ValueError(
                 f"{len(bare)} of the bank's sources have no picture under {delivery}: make the bank with "
-                f"--deliveries {' '.join(plan.deliveries)}, or with --probe_per_source."
+                f"--deliveries {' '.join(plan.deliveries)}, or with --probed."
             )
     for kind, sources in plan.kinds.items():
         if unknown := sorted(set(sources) - set(clean[clean["label"] == CLASSES.index(REAL)]["source"])):

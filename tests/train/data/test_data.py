@@ -17,6 +17,8 @@ from tests.pictures import picture
 from train.data.records import DataArguments, load_records
 from train.data.schema import RECORD_COLUMNS
 
+NAMED = ("text", "label", "generator", "source", "style", "record_id")
+
 
 @pytest.fixture(autouse=True)
 def datasets_cache(tmp_path, monkeypatch):
@@ -57,6 +59,10 @@ def test_parquet_becomes_records(parquet):
         "generator": "G",
         "source": "s1",
         "style": "",
+        "family": "G",
+        "kind": "",
+        "kind_by": "",
+        "date": "",
         "record_id": "p1",
     }
 
@@ -92,7 +98,7 @@ def test_the_columns_of_any_table_can_be_named(tmp_path, caplog):
             generator_column="made_by",
         )
     )
-    found = [tuple(row[name] for name in RECORD_COLUMNS[1:]) for row in records]
+    found = [tuple(row[name] for name in NAMED) for row in records]
     assert found == [
         ("a cat", 0, "", "Leica", "", "7"),
         (None, 1, "SDXL", "8", "", "8"),
@@ -100,6 +106,69 @@ def test_the_columns_of_any_table_can_be_named(tmp_path, caplog):
     ]
     assert records[2]["image"]["bytes"] == picture(3)
     assert [record.getMessage() for record in caplog.records] == ["1 rows hold no picture and are left out."]
+
+
+@pytest.fixture
+def told(tmp_path):
+    """A table with its own families, kinds and dates, and a function that loads it beside a `pictures.csv`."""
+    columns = {
+        "image": [encoded(i, i % 2) for i in range(4)],
+        "id": [f"p{i}" for i in range(4)],
+        "label": [0, 1, 0, 1],
+        "generator": ["", "SDXL base", "ignored", "Flux"],
+        "family": ["ignored", "own", None, None],
+        "kind": ["people", "food", None, "night"],
+        "kind_by": ["seen", "seen", None, "style"],
+        "date": ["2024-12", "12/2024", None, "2025-01-31T10:00:00"],
+    }
+    features = datasets.Features(
+        {name: datasets.Value("string") for name in columns}
+        | {"image": datasets.Image(), "label": datasets.Value("int64")}
+    )
+    path = write_parquet(tmp_path / "parts" / "data.parquet", columns, features)
+
+    def load(lines, data=path):
+        (tmp_path / "pictures.csv").write_text(lines)
+        return load_records(DataArguments(data=str(data)))
+
+    return load
+
+
+def test_what_pictures_csv_says_goes_before_the_columns(told, caplog):
+    records = told(
+        "id,label,evidence,family,kind,kind_by\n"
+        "p0,real,seen,,landscape,predicted\np1,generated,,SDXL,,\np2,0,,,macro,seen\nother,real,,,food,seen\n"
+    )
+    found = [tuple(row[name] for name in ("family", "kind", "kind_by", "date")) for row in records]
+    assert found == [
+        ("", "landscape", "predicted", "2024-12"),
+        ("SDXL", "food", "seen", ""),
+        ("", "macro", "seen", ""),
+        ("Flux", "night", "style", "2025-01-31T10:00:00"),
+    ]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0].startswith("1 of 4 rows have a `date_column` 'date' that is no ISO date")
+    assert messages[1].startswith("1 of 4 pictures have no line in ")
+
+
+def test_pictures_csv_is_found_in_the_folder_and_beside_or_above_the_files(told, tmp_path):
+    lines = "id,label,family,kind,kind_by\n" + "".join(f"p{i},{i % 2},,vehicle,seen\n" for i in range(4))
+    for data in (tmp_path, tmp_path / "parts", tmp_path / "parts" / "*.parquet"):
+        assert set(told(lines, data)["kind"]) == {"vehicle"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("id,label,family,kind,kind_by\np1,real,,,\n", "p1 is generated in the data and real in pictures.csv"),
+        ("id,label\np1,real\n", "must have the columns .*; it lacks family, kind, kind_by"),
+        ("id,label,family,kind,kind_by\np1,fake,,,\n", "`label` of p1 must be real or generated, got 'fake'"),
+        ("id,label,family,kind,kind_by\np0,0,,,\np0,0,,,\n", "two lines for p0"),
+    ],
+)
+def test_a_pictures_csv_that_does_not_fit_is_refused(told, lines, message):
+    with pytest.raises(ValueError, match=message):
+        told(lines)
 
 
 def test_a_folder_of_pictures_becomes_records_with_the_label_of_its_name(tmp_path):
@@ -158,6 +227,10 @@ def test_elsa_d3_gives_four_generated_pictures_a_row_and_the_real_ones_that_are_
         "generator": "SDXL",
         "source": "r2",
         "style": "",
+        "family": "SDXL",
+        "kind": "",
+        "kind_by": "",
+        "date": "",
         "record_id": "r2/gen3",
     }
     real = rows["r0/real"]
@@ -195,7 +268,7 @@ def test_elsa_d3_real_pictures_are_never_fetched_from_this_machine_by_default(el
 
 def test_openfake_has_prompts_for_both_classes(openfake, caplog):
     records = load_records(DataArguments(data=openfake, schema="openfake"))
-    found = [tuple(row[name] for name in RECORD_COLUMNS[1:]) for row in records]
+    found = [tuple(row[name] for name in NAMED) for row in records]
     assert found == [
         ("a caption", 0, "", "pexels", "", "0"),
         ("a prompt", 1, "flux.1-dev", "flux.1-dev", "", "1"),

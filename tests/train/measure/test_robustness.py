@@ -110,7 +110,7 @@ def probed_bank(parquet, backbone, tmp_path):
     def build(name, **options):
         records = load_records(DataArguments(data=str(parquet)))
         return build_feature_bank(
-            records, tmp_path / name, backbone=str(backbone), views=2, probe_per_source=1, shard_size=8, **options
+            records, tmp_path / name, backbone=str(backbone), views=2, probed=6, shard_size=8, **options
         )
 
     return build
@@ -158,13 +158,26 @@ def test_standard_views_depend_on_the_seed_and_the_picture_only(probed_bank):
     assert not torch.equal(first.image_embeds[noisy[0]][:1], other.image_embeds[noisy[1]][:1])
 
 
-def test_which_pictures_are_probed_does_not_depend_on_order_or_label_counts(parquet):
+def test_which_pictures_are_probed_does_not_depend_on_their_order(parquet):
     records = load_records(DataArguments(data=str(parquet)))
-    chosen = choose_probed(records, 2, 0)
-    assert chosen == choose_probed(records.select(range(len(records) - 1, -1, -1)), 2, 0)
-    assert len(chosen) == 12
+    chosen = choose_probed(records, 12, 0)
+    assert chosen == choose_probed(records.select(range(len(records) - 1, -1, -1)), 12, 0)
     assert choose_probed(records, 0, 0) == set()
-    assert chosen != choose_probed(records, 2, 1)
+    assert chosen != choose_probed(records, 12, 1)
+
+
+@pytest.mark.parametrize("count", [4, 5, 6, 8, 24, 100])
+def test_half_of_each_class_is_probed_the_first_of_every_source_first(parquet, count):
+    """Of 24 pictures; each class has three sources of four."""
+    records = load_records(DataArguments(data=str(parquet)))
+    chosen = choose_probed(records, count, 0)
+    described = pd.DataFrame({name: records[name] for name in ("record_id", "label", "source")})
+    described = described[described["record_id"].isin(chosen)]
+    each = min(count // 2, 12)
+    assert described["label"].value_counts().to_dict() == {0: each, 1: each}
+    by_source = described.groupby("source").size()
+    assert by_source.max() - by_source.reindex(records.unique("source"), fill_value=0).min() <= 1
+    assert choose_probed(records, count - 2, 0) <= chosen
 
 
 def test_a_selected_bank_keeps_rows_and_embeddings_together(probed_bank):
@@ -189,14 +202,6 @@ def test_a_text_that_only_generated_pictures_have_is_shown_as_a_leak():
     assert measured["auc"]["a text at all"]["value"] == 1
     assert measured["auc"]["text only"]["value"] == pytest.approx(roc_auc_score(label, pictures["score"]))
     assert measure_text(pictures, np.zeros(40, dtype=bool), {}) is None
-
-
-def test_where_every_picture_is_a_source_not_all_are_probed(parquet):
-    records = load_records(DataArguments(data=str(parquet)))
-    alone = records.remove_columns("source").add_column("source", records["record_id"])
-    chosen = choose_probed(alone, 8, 0, most=3)
-    labels = dict(zip(records["record_id"], records["label"], strict=True))
-    assert sorted(labels[record] for record in chosen) == [0, 0, 0, 1, 1, 1]
 
 
 def test_groups_of_sources_do_not_depend_on_how_many_views_were_probed():

@@ -6,6 +6,7 @@ import pytest
 
 from modeling.embedded import DEFAULT_SOURCE
 from tests.train.scored_pictures import evaluated, views
+from train.measure.schema import VERSION
 from train.report.evaluation_file import EVALUATION_FILE, as_written, read_evaluation, write_evaluation
 
 
@@ -28,8 +29,8 @@ def test_the_committed_evaluation_is_of_this_version():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        (lambda e: e.pop("version"), "must be an evaluation of version 1, got version None"),
-        (lambda e: e.update(version=2), "of version 1, got version 2"),
+        (lambda e: e.pop("version"), f"must be an evaluation of version {VERSION}, got version None"),
+        (lambda e: e.update(version=1), f"of version {VERSION}, got version 1"),
         (lambda e: e.pop("auc"), "auc is missing"),
         (lambda e: e.update(oracle=1), "oracle is unknown"),
         (lambda e: e["pictures"].pop("real"), "pictures.real is missing"),

@@ -222,7 +222,7 @@ def test_the_same_evaluation_gives_the_same_bytes(report, tmp_path):
 def test_what_was_not_measured_is_said(evaluation, measured, tmp_path):
     evaluation |= {"robustness": None, "random_deliveries": None}
     markdown = report_text(evaluation)
-    assert "make the bank with --probe_per_source" in markdown
+    assert "make the bank with --probed" in markdown
     assert "make it with --views 2 or more" in markdown
     assert "The detector reads no text" in markdown
     assert "heatmap.png" not in write_plots(evaluation, measured[1], tmp_path)
