@@ -30,10 +30,10 @@ ARROWS = {
 }
 # The rooms of train/ from the ground up: a room imports rooms of earlier lines, or of its own.
 ORDER = (
-    ("jobs", "data", "losses", "sam", "arguments", "sampling", "embedding_dataset", "options", "parsing"),
+    ("jobs", "data", "losses", "sam", "arguments", "embedding_dataset", "options", "parsing"),
     ("features",),
     ("measure", "score"),
-    ("report", "calibrate"),
+    ("report", "calibrate", "sampling"),
     ("publish", "evaluate"),
     ("trainer",),
     ("fit",),

@@ -20,6 +20,7 @@ class EmbeddingDataset(Dataset):
         text_embeds: (N, D_text), or `None`.
         rows: (M,) the rows that this dataset consists of; all N by default.
         sources: (N,) integer number of each sample's source, or `None`. Batches do not hold it, see `with_sources`.
+        shapes: (N,) integer number of each sample's shape, or `None`; for the sampler.
 
     Raises:
         ValueError: the number of rows differs.
@@ -32,10 +33,14 @@ class EmbeddingDataset(Dataset):
         text_embeds: Tensor | None = None,
         rows: Tensor | None = None,
         sources: Tensor | None = None,
+        shapes: Tensor | None = None,
     ) -> None:
-        if any(len(labels) != len(given) for given in (image_embeds, text_embeds, sources) if given is not None):
-            raise ValueError("`image_embeds`, `text_embeds`, `labels` and `sources` must have one row a sample.")
-        self._sources = sources
+        of_samples = (image_embeds, text_embeds, sources, shapes)
+        if any(len(labels) != len(given) for given in of_samples if given is not None):
+            raise ValueError(
+                "`image_embeds`, `text_embeds`, `labels`, `sources` and `shapes` must have one row a sample."
+            )
+        self._sources, self._shapes = sources, shapes
         self.tensors = {"image_embeds": image_embeds, "labels": labels}
         if text_embeds is not None:
             self.tensors["text_embeds"] = text_embeds
@@ -50,6 +55,11 @@ class EmbeddingDataset(Dataset):
     def sources(self) -> Tensor | None:
         """Numbers of this dataset's samples' sources, (M,), where it has them."""
         return None if self._sources is None else self._sources[self.rows]
+
+    @property
+    def shapes(self) -> Tensor | None:
+        """Numbers of this dataset's samples' shapes, (M,), where it has them."""
+        return None if self._shapes is None else self._shapes[self.rows]
 
     def with_sources(self) -> "EmbeddingDataset":
         """Return the same dataset with `sources` in its samples and batches.

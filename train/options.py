@@ -83,6 +83,13 @@ class MethodArguments:
             "[0, 1]; 1 draws every source of a class equally often. Above 0 it stratifies."
         },
     )
+    balance_shapes: bool = field(
+        default=False,
+        metadata={
+            "help": "Square, wide and tall pictures weigh a third each within both classes, so that shape does not "
+            "tell them apart: in what is drawn, and in the logistic regressions beside the head. It stratifies."
+        },
+    )
     cvar_over: str = field(
         default="pictures",
         metadata={

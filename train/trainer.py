@@ -160,17 +160,22 @@ class RobustTrainer(PublishingTrainer):
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         """Stratify where asked."""
         dataset = self.train_dataset if train_dataset is None else train_dataset
-        if not self.args.stratified and self.args.real_share is None and self.args.source_balance == 0:
+        arguments = self.args
+        by_weight = arguments.source_balance > 0 or arguments.balance_shapes
+        if not arguments.stratified and arguments.real_share is None and not by_weight:
             return super()._get_train_sampler(dataset)
         if not isinstance(dataset, EmbeddingDataset):
             raise TypeError(
-                "`stratified`, `real_share` and `source_balance` need an EmbeddingDataset, whose labels are at hand, "
-                f"got {type(dataset).__name__}."
+                "`stratified`, `real_share`, `source_balance` and `balance_shapes` need an EmbeddingDataset, whose "
+                f"labels are at hand, got {type(dataset).__name__}."
             )
         if self._sampler is None:
-            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
+            shapes = dataset.shapes if arguments.balance_shapes else None
+            if arguments.balance_shapes and shapes is None:
+                raise ValueError("`balance_shapes` needs an EmbeddingDataset with `shapes`, got one without.")
             self._sampler = StratifiedSampler(
-                dataset.labels, self.args.real_share, seed, dataset.sources, self.args.source_balance
+                dataset.labels, arguments.real_share, seed, dataset.sources, arguments.source_balance, shapes
             )
             self.add_callback(_SetEpoch(self._sampler))
         return self._sampler

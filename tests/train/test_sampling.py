@@ -116,6 +116,47 @@ def test_without_balance_the_order_is_that_without_sources():
     assert list(StratifiedSampler(LABELS, sources=SOURCES)) == list(StratifiedSampler(LABELS))
 
 
+# Of the pictures of `LABELS`: real ones mostly wide, generated ones mostly square.
+SHAPES = torch.tensor(([1] * 7 + [0] + [2] * 2) * 10 + ([0] * 8 + [1, 2]) * 30)
+
+
+@pytest.mark.parametrize("balance", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("real_share", [None, 0.5])
+def test_each_shape_is_a_third_of_what_is_drawn_of_a_class(balance, real_share):
+    sampler = StratifiedSampler(LABELS, real_share, sources=SOURCES, source_balance=balance, shapes=SHAPES)
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        drawn = torch.tensor(list(sampler))
+        assert len(drawn) == len(StratifiedSampler(LABELS, real_share))
+        for label in (0, 1):
+            of_class = SHAPES[drawn[LABELS[drawn] == label]]
+            for shape in (0, 1, 2):
+                assert abs((of_class == shape).sum() - len(of_class) / 3) < 1
+
+
+def test_within_a_shape_sources_keep_the_proportions_of_their_balance():
+    sampler = StratifiedSampler(LABELS, 0.5, sources=SOURCES, source_balance=1.0, shapes=SHAPES)
+    times = torch.bincount(torch.tensor(list(sampler)), minlength=400)
+    # Wide real pictures: 63 of source 5 at a weight of 1 / 90, 7 of source 9 at 1 / 10. Together a third of 300.
+    wide = (LABELS == 0) & (SHAPES == 1)
+    for source, number in ((5, 100 * 0.7 / 1.4), (9, 100 * 0.7 / 1.4)):
+        of_source = times[wide & (source == SOURCES)]
+        assert abs(of_source.sum() - number) <= 1
+        assert of_source.max() - of_source.min() <= 1
+
+
+def test_a_shape_that_one_class_lacks_is_not_drawn():
+    shapes = torch.where((LABELS == 1) & (SHAPES == 2), 0, SHAPES)
+    drawn = torch.tensor(list(StratifiedSampler(LABELS, shapes=shapes)))
+    assert len(drawn) == 400
+    assert shapes[drawn].bincount().tolist() == [200, 200]
+
+
+def test_a_balance_of_shapes_without_all_of_them_is_refused():
+    with pytest.raises(ValueError, match="`shapes` must be those of all 400 samples, got 7"):
+        StratifiedSampler(LABELS, shapes=SHAPES[:7])
+
+
 @pytest.mark.parametrize("balance", [-0.1, 1.5])
 def test_a_balance_out_of_range_is_refused(balance):
     with pytest.raises(ValueError, match=rf"`source_balance` must be in \[0, 1\], got {balance}"):

@@ -218,7 +218,7 @@ def test_sources_of_a_class_are_drawn_alike_often_where_asked(tiny_model, tmp_pa
     assert drawn.sum() == 200
     with pytest.raises(ValueError, match="`source_balance` needs `sources` of all 400 samples, got none"):
         trainer(tiny_model, tmp_path, embeddings(rows=400), source_balance=1.0).get_train_dataloader()
-    with pytest.raises(TypeError, match="`source_balance` need an EmbeddingDataset"):
+    with pytest.raises(TypeError, match="`source_balance` and `balance_shapes` need an EmbeddingDataset"):
         trainer(tiny_model, tmp_path, [1, 2, 3], source_balance=1.0).get_train_dataloader()
 
 
@@ -259,16 +259,25 @@ def test_cvar_over_sources_without_them_is_refused(tiny_model, tmp_path):
         trainer(tiny_model, tmp_path, cvar_over="sources").compute_loss(tiny_model, batch)
 
 
-def test_a_fit_knows_the_sources_of_its_bank(tiny_model, tmp_path):
+def test_a_fit_knows_the_sources_and_shapes_of_its_bank(tiny_model, tmp_path):
     from train.fit.head import fit_head
 
     rows = pd.DataFrame({"label": [0, 1] * 16, "source": ["a", "b", "a", "c"] * 8})
+    rows = rows.assign(width=[4, 4, 3, 3, 5, 5, 4, 4] * 4, height=4)
     bank = FeatureBank(rows, torch.randn(32, 8, generator=torch.Generator().manual_seed(0)), None, {})
     heads = []
-    for changes in ({}, {"cvar_over": "sources"}, {"source_balance": 1.0}, {"label_smoothing_factor": 0.1}):
+    all_changes = ({}, {"cvar_over": "sources"}, {"source_balance": 1.0}, {"balance_shapes": True})
+    for changes in (*all_changes, {"label_smoothing_factor": 0.1}):
         fit_head(tiny_model, bank, np.arange(31), arguments(tmp_path, max_steps=3, **changes))
         heads.append(torch.cat([p.detach().flatten() for p in tiny_model.head.parameters()]))
     assert all(not torch.equal(heads[0], other) for other in heads[1:])
+
+
+def test_shapes_are_balanced_only_where_they_are_known(tiny_model, tmp_path):
+    with pytest.raises(ValueError, match="`balance_shapes` needs an EmbeddingDataset with `shapes`, got one without"):
+        trainer(tiny_model, tmp_path, balance_shapes=True).get_train_dataloader()
+    with pytest.raises(TypeError, match="`balance_shapes` need an EmbeddingDataset, .* got list"):
+        trainer(tiny_model, tmp_path, [1, 2, 3], balance_shapes=True).get_train_dataloader()
 
 
 def test_the_best_epoch_by_auc_is_kept_and_training_stops_early(tiny_model, tmp_path):

@@ -7,6 +7,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..features.bank import FeatureBank
+from ..measure.shapes import balance_by_shape, number_shapes
 from ..measure.sources import source_weights
 
 # Inverse penalty, and whether the fit is source-weighted. With the default backbone these two are the best in pooled
@@ -14,17 +15,22 @@ from ..measure.sources import source_weights
 BASELINES = {"logistic regression": (0.1, False), "logistic regression, source-weighted": (0.01, True)}
 
 
-def baseline_scores(name: str, bank: FeatureBank, train_rows: np.ndarray, held_out: np.ndarray) -> NDArray[np.float64]:
+def baseline_scores(
+    name: str, bank: FeatureBank, train_rows: np.ndarray, held_out: np.ndarray, *, balance_shapes: bool = False
+) -> NDArray[np.float64]:
     """Scores (H,) of the held-out rows by one of `BASELINES` on what the head sees, fitted on the others.
 
     With a bank that has text these are the image embedding and the text embedding, zeros where there is no text.
+    With `balance_shapes` the rows are weighted as the head's are drawn (`RobustTrainingArguments`).
     """
     inverse_penalty, weighted = BASELINES[name]
     features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()[train_rows]
     if bank.text_embeds is not None:
         features = np.concatenate([features, bank.text_embeds.numpy()], axis=1)
     sources = bank.rows["source"].to_numpy()[train_rows]
-    weights = source_weights(labels, sources) * len(train_rows) if weighted else None
+    weights = source_weights(labels, sources) * len(train_rows) if weighted else np.ones(len(train_rows))
+    if balance_shapes:
+        weights = balance_by_shape(labels, number_shapes(bank.rows.iloc[train_rows]), weights)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
     probe.fit(features[train_rows], labels, logisticregression__sample_weight=weights)
     return probe.decision_function(features[held_out]).astype(np.float64)

@@ -25,6 +25,7 @@ from ..jobs.processes import world_size
 from ..measure.calibration import Calibration, calibrate
 from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdicts
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
+from ..measure.shapes import number_shapes, unbalanced
 from ..measure.sources import join_sources, split_by_source
 from ..measure.text_leak import PARTS, has_text, measure_text
 from .baselines import BASELINES
@@ -83,6 +84,8 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     once = replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
     quiet = replace(once, logging_strategy="no", report_to="none")
+    if training.balance_shapes:
+        _say_what_cannot_be_balanced(bank.rows, fold)
     scores = held_out_scores(model, bank, fold, quiet, Path(str(training.output_dir)) / UNFINISHED)
     settings = _settings(arguments, training)
     evaluation, pictures, calibration = _measure(bank, scores, fold, arguments, settings)
@@ -152,12 +155,29 @@ def _possible_components(bank: FeatureBank, fold: np.ndarray, asked: int | None)
     return possible
 
 
+def _say_what_cannot_be_balanced(rows: pd.DataFrame, fold: np.ndarray) -> None:
+    """Log where a class lacks a shape: in everything, or in what some folds leave."""
+    labels, shapes = rows["label"].to_numpy(), number_shapes(rows)
+    fits = [np.ones(len(rows), dtype=bool), *(fold != number for number in np.unique(fold))]
+    for sentence in dict.fromkeys(unbalanced(labels[fitted], shapes[fitted]) for fitted in fits):
+        if sentence:
+            logger.warning("%s", sentence)
+
+
 def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dict:
     """The settings that decide a fit."""
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
     used += ("sam_adaptive", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
-    used += ("lr_scheduler_kwargs", "bf16", "fp16", "source_balance", "cvar_over", "label_smoothing_factor")
+    used += (
+        "lr_scheduler_kwargs",
+        "bf16",
+        "fp16",
+        "source_balance",
+        "balance_shapes",
+        "cvar_over",
+        "label_smoothing_factor",
+    )
     fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
     fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
     return {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}

@@ -12,6 +12,7 @@ from modeling.checkpoints import default_backbone
 from ..arguments import RobustTrainingArguments
 from ..embedding_dataset import EmbeddingDataset, collate_batch
 from ..features.bank import FeatureBank
+from ..measure.shapes import number_shapes
 from ..trainer import RobustTrainer
 from .components import fit_components, projected
 from .options import HeadArguments
@@ -53,7 +54,7 @@ def fit_head(
         components: what `fit_components` gives for these rows, where it is known already.
 
     Raises:
-        ValueError: there are not more rows than components.
+        ValueError: there are not more rows than components, or `balance_shapes` and a picture's size is not known.
     """
     if components is None and model.head.components is not None:
         components = fit_components(model, bank, rows)
@@ -62,8 +63,9 @@ def fit_head(
     model.head.components = components
     labels = torch.tensor(bank.rows["label"].to_numpy(dtype=np.int64))
     sources = torch.from_numpy(pd.factorize(bank.rows["source"])[0])
+    shapes = torch.from_numpy(number_shapes(bank.rows)) if training.balance_shapes else None
     with projected(model, bank.image_embeds, rows) as image_embeds:
-        dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows), sources)
+        dataset = EmbeddingDataset(image_embeds, labels, bank.text_embeds, torch.from_numpy(rows), sources, shapes)
         trainer = RobustTrainer(
             model=model,
             args=training,

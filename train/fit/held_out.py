@@ -72,7 +72,10 @@ def _fold_scores(
     text = None if bank.text_embeds is None else bank.text_embeds[held_out]
     scores = {"head": score_embeddings(model, bank.image_embeds[held_out], text).astype(np.float64)}
     scores |= scores_by_input(model, bank, held_out)
-    scores |= {name: baseline_scores(name, bank, train_rows, held_out) for name in BASELINES}
+    scores |= {
+        name: baseline_scores(name, bank, train_rows, held_out, balance_shapes=training.balance_shapes)
+        for name in BASELINES
+    }
     return {name: torch.from_numpy(values) for name, values in scores.items()}
 
 

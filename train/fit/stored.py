@@ -36,6 +36,7 @@ CODE = (
     "train/fit/held_out.py",
     "train/jobs/processes.py",
     "train/losses.py",
+    "train/measure/shapes.py",
     "train/measure/sources.py",
     "train/measure/text_leak.py",
     "train/sam.py",

@@ -24,6 +24,7 @@ from .bootstrap import with_interval
 from .duplicates import find_duplicates
 from .metrics import roc_auc
 from .schema import BiasAudit, Figure, Matched
+from .shapes import shape_of
 from .sources import folds_of_sources, source_weights
 
 FOLDS = 5
@@ -31,8 +32,8 @@ FOLDS = 5
 GIVES_AWAY = 0.7
 # Pictures of a class that a rule is fitted on at most: more take minutes and find no other rule on six facts.
 MOST_FITTED = 10_000
-# Sides that differ by less make a square; then steps of the longer side over the shorter.
-SQUARE, STEP = 1.05, 1.25
+# Beyond a square: steps of the longer side over the shorter.
+STEP = 1.25
 
 
 class Unreadable(TypedDict):
@@ -199,13 +200,14 @@ def _matched(pictures: pd.DataFrame, rule_scores: NDArray) -> Matched:
     Coarsened Exact Matching", 2012).
     """
     sides = np.maximum(pictures["width"], pictures["height"]) / np.minimum(pictures["width"], pictures["height"])
+    shapes = shape_of(pictures["width"], pictures["height"])
     cells = pd.DataFrame(
         {
             "format": pictures["format"],
             "metadata": pictures["metadata"],
             "pixels": np.rint(np.log2(pictures["width"] * pictures["height"])),
-            "aspect": np.where(sides < SQUARE, -1, np.floor(np.log(sides) / np.log(STEP))),
-            "landscape": (pictures["width"] > pictures["height"]) & (sides >= SQUARE),
+            "aspect": np.where(shapes == "square", -1, np.floor(np.log(sides) / np.log(STEP))),
+            "landscape": shapes == "wide",
             "quality": np.floor(pictures["jpeg_quality"].fillna(-10) / 10),
         }
     )

@@ -175,8 +175,11 @@ class Study:
         named = (fit.case.name, fit.seed, fit.left_out, fit.keep_head)
         if named not in self._paths:
             bank, config = self._inputs(fit.case), self._model(fit.case).config
-            method = fit.case.baseline or self._training(fit)
+            training = self._training(fit)
+            method = fit.case.baseline or training
             more = f"{fit.case.inputs}{', with the head' if fit.keep_head else ''}"
+            if fit.case.baseline and training.balance_shapes:
+                more += ", shapes balanced"
             key = fit_key(bank, self.training_rows(fit), self.scored_rows(fit.left_out), config, method, more)
             self._paths[named] = self.folder / f"{key}.safetensors"
         return self._paths[named]
@@ -197,10 +200,10 @@ class Study:
 
     def _fit_baseline(self, fit: Fit) -> dict[str, Tensor]:
         """Held-out scores of a logistic regression on the inputs of the case."""
-        rows, held_out = self.training_rows(fit), self.scored_rows(fit.left_out)
-        return {
-            "scores": torch.from_numpy(baseline_scores(str(fit.case.baseline), self._bank(fit.case), rows, held_out))
-        }
+        rows, held_out, bank = self.training_rows(fit), self.scored_rows(fit.left_out), self._bank(fit.case)
+        balance_shapes = self._training(fit).balance_shapes
+        scores = baseline_scores(str(fit.case.baseline), bank, rows, held_out, balance_shapes=balance_shapes)
+        return {"scores": torch.from_numpy(scores)}
 
     def _fit_head(self, fit: Fit) -> dict[str, Tensor]:
         """Held-out scores, and the head where a landscape needs it."""

@@ -47,6 +47,7 @@ def test_the_key_changes_with_everything_that_decides_a_fit(bank, tiny_config, t
         fit_key(bank, fitted, scored, tiny_config(head_depth=1), training),
         fit_key(bank, fitted, scored, tiny_config(image_layers=[1]), training),
         fit_key(bank, fitted, scored, config, replace(training, sam_rho=0.1)),
+        fit_key(bank, fitted, scored, config, replace(training, balance_shapes=True)),
         fit_key(bank, fitted, scored, config, replace(training, seed=7)),
         fit_key(bank, fitted, scored, config, "logistic regression"),
         fit_key(bank, fitted, scored, config, training, inputs="text only"),
