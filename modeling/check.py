@@ -116,13 +116,14 @@ def likely_reason(compared: list[Comparison]) -> str | None:
     )
 
 
-def write_expected(detector: Detector) -> None:
-    """Store this installation's scores and embeddings as the expected ones."""
-    stored = json.loads(EXPECTED.read_text()) if EXPECTED.is_file() else {}
+def write_expected(detector: Detector, folder: Path = DEFAULT_SOURCE) -> None:
+    """Store this installation's scores and embeddings as the expected ones, in a checkpoint's folder."""
+    expected, expected_embeddings = (folder / path.name for path in (EXPECTED, EXPECTED_EMBEDDINGS))
+    stored = json.loads(expected.read_text()) if expected.is_file() else {}
     stored[BACKEND] = {name: round(score, 6) for name, score in score_examples(detector).items()}
     embeddings = {name: [round(v, 5) for v in e.tolist()] for name, e in embed_examples(detector).items()}
     lines = (f"{json.dumps(name)}: {json.dumps(values)}" for name, values in embeddings.items())
-    texts = {EXPECTED: json.dumps(stored, indent=1), EXPECTED_EMBEDDINGS: "{\n" + ",\n".join(lines) + "\n}"}
+    texts = {expected: json.dumps(stored, indent=1), expected_embeddings: "{\n" + ",\n".join(lines) + "\n}"}
     for path, text in texts.items():
         write_text(path, text + "\n")
 

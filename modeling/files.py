@@ -4,11 +4,13 @@ What is written reaches the disk before its name does: after a kill or a power c
 one, never a part of it.
 """
 
+import filecmp
 import json
 import os
+import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,45 @@ def staged(folder: Path) -> Iterator[Path]:
             file.replace(folder / file.name)
 
 
+def write_together(contents: Mapping[Path, Path | str]) -> list[Path]:
+    """Write files that belong together: all are on the disk under temporary names before the first gets its own.
+
+    Args:
+        contents: for each file the text that it gets, or the file that it becomes a copy of. One that has these bytes
+            already is left alone.
+
+    Returns:
+        What was written.
+    """
+    different = [path for path, content in contents.items() if not _holds(path, content)]
+    ready: dict[Path, Path] = {}
+    try:
+        for path in different:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            ready[path] = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+            ready[path].touch()
+            mode, content = ready[path].stat().st_mode, contents[path]
+            if isinstance(content, str):
+                ready[path].write_text(content, encoding="utf-8")
+            else:
+                shutil.copyfile(content, ready[path])
+            _settle(ready[path], mode)
+        for path, temporary in ready.items():
+            os.replace(temporary, path)
+    finally:
+        for temporary in ready.values():
+            temporary.unlink(missing_ok=True)
+    return different
+
+
+def _holds(path: Path, content: Path | str) -> bool:
+    if not path.is_file():
+        return False
+    if isinstance(content, str):
+        return path.read_bytes() == content.encode()
+    return filecmp.cmp(path, content, shallow=False)
+
+
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """A folder to write into, which becomes `path` when all is written; `path` must not be there yet."""
@@ -114,4 +155,13 @@ def _settle(file: Path, mode: int) -> None:
         os.fsync(content.fileno())
 
 
-__all__ = ["claim_folder", "new_folder", "remove_leftovers", "replacing", "staged", "write_json", "write_text"]
+__all__ = [
+    "claim_folder",
+    "new_folder",
+    "remove_leftovers",
+    "replacing",
+    "staged",
+    "write_json",
+    "write_text",
+    "write_together",
+]

@@ -32,6 +32,7 @@ from tests.warm_python import ROOT
 
 DOCUMENTS = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 RUN, SHOWN = ("bash", "python"), ("csv", "text")
+MARK = re.compile(r"<!-- ([\w-]+: python -m train card|end of [\w-]+) -->")
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 # A block that is only shown must not hold what a reader would type.
 TO_TYPE = re.compile(
@@ -90,7 +91,9 @@ class Block:
 
 
 def parse(document):
-    return MarkdownIt().parse((ROOT / document).read_text(encoding="utf-8"))
+    """Its tokens, without the marks around what a command writes into it."""
+    tokens = MarkdownIt().parse((ROOT / document).read_text(encoding="utf-8"))
+    return [token for token in tokens if not (token.type == "html_block" and MARK.match(token.content))]
 
 
 def blocks(document):

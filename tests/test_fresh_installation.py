@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from modeling.checkpoints import default_checkpoint
-from modeling.embedded import ROOT
+from modeling.embedded import DEFAULT_SOURCE, ROOT
 from tests.running_page import answers, free_port
 from tests.waiting import wait_for
 from train.publish.space import space_files
+from train.report.documents import Published
 
 pytestmark = pytest.mark.long
 
@@ -64,7 +65,9 @@ def test_the_check_passes_and_an_example_gets_its_answer(run):
     picture = run(run.python, "-c", code).strip()
     assert not Path(picture).is_relative_to(ROOT)
     answer = run(run.scripts / "robust-clip", picture).splitlines()[-1].split()
-    assert answer == ["generated", "97.2", "%", picture]
+    expected = Published.read(DEFAULT_SOURCE, None)
+    percent = f"{100 * expected.probability('flux_dev.webp'):.1f}"
+    assert answer == [expected.verdict("flux_dev.webp"), percent, "%", picture]
 
 
 def test_training_says_what_it_needs(run):

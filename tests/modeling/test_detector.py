@@ -18,6 +18,7 @@ from modeling.check import BACKEND, EXPECTED, TOLERANCE, score_examples
 from modeling.checkpoints import CheckpointError, default_checkpoint, load_processor, resolve_checkpoint
 from modeling.default_backbone import check_default_tower, load_default_tower
 from modeling.detector import Detection, Detector
+from modeling.embedded import example_files
 from modeling.images import ImageError, open_image
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -33,11 +34,11 @@ def test_this_installation_computes_the_expected_scores(detector):
         assert score == pytest.approx(expected[name], abs=TOLERANCE), name
 
 
-def test_the_examples_get_the_right_verdicts(detector):
-    for path in EXAMPLES.iterdir():
-        if path.suffix in (".jpg", ".webp"):
-            expected = "real" if path.suffix == ".jpg" else "generated"
-            assert detector.detect(path).verdict == expected, path.name
+def test_no_photograph_among_the_examples_is_called_generated(detector):
+    """The page says that examples do not show how often it is right; a false alarm among them would say more."""
+    for path in example_files():
+        if path.suffix == ".jpg":
+            assert detector.detect(path).verdict != "generated", path.name
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ import sys, torch
 from PIL import Image
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForImageClassification
 from transformers import AutoProcessor, pipeline
-folder, picture = sys.argv[1:]
+folder, picture, width = sys.argv[1:]
 options = {"trust_remote_code": True}
 assert "modeling" not in sys.modules
 assert AutoConfig.from_pretrained(folder, **options).id2label == {0: "real", 1: "generated"}
@@ -77,7 +78,7 @@ inputs = AutoImageProcessor.from_pretrained(folder, **options)(images=image, ret
 other = AutoProcessor.from_pretrained(folder, **options)(images=image, return_tensors="pt")
 assert torch.equal(inputs["pixel_values"], other["pixel_values"])
 with torch.inference_mode():
-    assert AutoModel.from_pretrained(folder, **options).eval()(**inputs).image_embeds.shape == (1, 512 + 7 * 768)
+    assert AutoModel.from_pretrained(folder, **options).eval()(**inputs).image_embeds.shape == (1, int(width))
     logits = AutoModelForImageClassification.from_pretrained(folder, **options).eval()(**inputs).logits
 rows = pipeline("image-classification", model=folder, **options)(image)
 print(logits.softmax(-1)[0, 1].item(), {row["label"]: row["score"] for row in rows}["generated"])
@@ -96,7 +97,14 @@ def test_the_folder_loads_by_every_auto_class_in_a_fresh_process_without_this_pa
     )
     script.write_text(hide + "sys.path[:] = [p for p in sys.path if not p.startswith('__editable__')]\n" + SCRIPT)
     result = subprocess.run(
-        [sys.executable, "-P", str(script), str(default_folder), str(PHOTOGRAPH)],
+        [
+            sys.executable,
+            "-P",
+            str(script),
+            str(default_folder),
+            str(PHOTOGRAPH),
+            str(detector.model.config.image_dim),
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The model card, and the documents that show an evaluation: what they say is what was measured.
+"""The model card: what it says is what was measured.
 
 Figures come from evaluation.json, facts of the model from config.json, and what only a person can say (licences, what
 the failures look like) from card.yaml beside them; without it the card says only what is true of every checkpoint.
@@ -13,7 +13,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from modeling import RobustClipConfig
-from modeling.embedded import CARD_FILE, MODEL_CARD, ROOT
+from modeling.embedded import CARD_FILE
 from modeling.files import write_text
 from modeling.verdicts import CLASSES, GENERATED, REAL
 
@@ -22,15 +22,13 @@ from ..parsing import read_yaml
 from .audit import audit_finding
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
-from .options import CardArguments
 from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
 
-BEGIN, END = "<!-- figures: python -m train card -->", "<!-- end of figures -->"
-DEFAULT = "checkpoints/default"
 NOTES_FILE = "card.yaml"
 # What card.yaml may say; the template has words of its own for each that is missing.
 NOTES: tuple[str, ...] = (
     "title",
+    "version",
     "license",
     "base_model",
     "dataset",
@@ -55,30 +53,9 @@ TAGS = ["ai-generated-image-detection", "clip", "robust_clip"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def update_documents(arguments: CardArguments) -> list[Path]:
-    """Write the card, and the table of figures into each document between the two marks.
-
-    Returns:
-        What was written.
-
-    Raises:
-        ValueError: a document lacks the marks, the evaluation is not one that `fit` wrote or is not of this
-            checkpoint, or card.yaml says something that the card has no place for.
-    """
-    folder = Path(arguments.checkpoint)
-    is_default = arguments.checkpoint == DEFAULT
-    card = Path(arguments.card) if arguments.card else (MODEL_CARD if is_default else folder / CARD_FILE)
-    documents = [Path(name) for name in arguments.documents] or ([ROOT / "README.md"] if is_default else [])
-    texts = {card: _folder_card(folder, read_notes(folder))}
-    texts |= {path: _replaced(path, figures_table(read_evaluation(folder))) for path in documents}
-    for path, content in texts.items():
-        write_text(path, content)
-    return list(texts)
-
-
 def write_card(folder: Path, notes: dict | None) -> None:
     """Write README.md into a folder that holds config.json and evaluation.json."""
-    write_text(folder / CARD_FILE, _folder_card(folder, notes))
+    write_text(folder / CARD_FILE, folder_card(folder, notes))
 
 
 def read_notes(folder: Path) -> dict | None:
@@ -96,7 +73,8 @@ def read_notes(folder: Path) -> dict | None:
     return notes
 
 
-def _folder_card(folder: Path, notes: dict | None) -> str:
+def folder_card(folder: Path, notes: dict | None) -> str:
+    """The card of a folder that holds config.json and evaluation.json."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return model_card(read_evaluation(folder), config, notes)
 
@@ -112,7 +90,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
     Raises:
         ValueError: the evaluation is not one that `fit` wrote, or has other thresholds than the configuration.
     """
-    fit = _fit_facts(evaluation)
+    fit = fit_facts(evaluation)
     config = config if isinstance(config, dict) else config.to_dict()
     for name, measured in evaluation["thresholds"].items():
         if abs(measured - (shipped := config[f"{name}_threshold"])) > 1e-5:
@@ -205,7 +183,12 @@ def hub_name(config: dict) -> str | None:
     return name if _HUB_ID.fullmatch(name) and not Path(name).exists() else None
 
 
-def _fit_facts(evaluation: Evaluation) -> FitFacts:
+def fit_facts(evaluation: Evaluation) -> FitFacts:
+    """What `fit` alone knows.
+
+    Raises:
+        ValueError: the evaluation is one that `evaluate` wrote.
+    """
     if (fit := evaluation["fit"]) is None:
         raise ValueError("The evaluation must be one that `fit` wrote: it has no figures held out by source.")
     return fit
@@ -213,21 +196,13 @@ def _fit_facts(evaluation: Evaluation) -> FitFacts:
 
 def _called_generated(evaluation: Evaluation, name: str) -> Figure | None:
     """Share of a class called generated, by thresholds of the other folds."""
-    shares = _fit_facts(evaluation)["verdicts"][name]
+    shares = fit_facts(evaluation)["verdicts"][name]
     return None if shares is None else shares[GENERATED]
-
-
-def _replaced(path: Path, figures: str) -> str:
-    before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{path} must hold the marks {BEGIN} and {END}, between which the figures are written.")
-    return f"{before}{BEGIN}\n{figures}{END}{after}"
 
 
 def figures_table(evaluation: Evaluation) -> str:
     """Markdown: the protocol, the counts, and the main figures with their 95 % intervals."""
-    fit, pictures, sources = _fit_facts(evaluation), evaluation["pictures"], evaluation["sources"]
+    fit, pictures, sources = fit_facts(evaluation), evaluation["pictures"], evaluation["sources"]
     baseline = next(iter(fit["baselines"].values()))
     rows = [
         ("ROC AUC", number(evaluation["auc"])),
@@ -267,16 +242,15 @@ def _yaml(settings: dict) -> str:
 
 
 __all__ = [
-    "BEGIN",
-    "END",
     "NOTES",
     "DEFAULT_TITLE",
     "TAGS",
     "card_templates",
     "figures_table",
+    "fit_facts",
+    "folder_card",
     "hub_name",
     "model_card",
     "read_notes",
-    "update_documents",
     "write_card",
 ]

@@ -6,7 +6,7 @@ from ..data.options import DataArguments
 from ..data.records import load_records
 from ..measure.bias_audit import audit_records
 from .audit import audit_summary, write_audit
-from .card import update_documents
+from .documents import update_documents
 from .options import AuditArguments, CardArguments
 
 

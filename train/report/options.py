@@ -30,8 +30,8 @@ class CardArguments:
     documents: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Documents to rewrite between the marks of their figures. For checkpoints/default: README.md by "
-            "default."
+            "help": "Documents to rewrite between the marks of their figures. For checkpoints/default: all of the "
+            "project that have marks."
         },
     )
 

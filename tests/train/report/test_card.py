@@ -7,13 +7,12 @@ import yaml
 from huggingface_hub import ModelCard
 
 from modeling import RobustClipConfig
-from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD, ROOT
+from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD
 from train.__main__ import command_of
 from train.fit.commands import fit_and_report
 from train.parsing import parse
-from train.report.card import BEGIN, END, figures_table, model_card, read_notes, update_documents
-from train.report.evaluation_file import read_evaluation, write_evaluation
-from train.report.options import CardArguments
+from train.report.card import model_card, read_notes
+from train.report.evaluation_file import read_evaluation
 
 FIGURE = {"value": 0.71234, "interval": [0.6, 0.8]}
 SHARE = {"value": 0.4321, "interval": None}
@@ -98,15 +97,10 @@ def test_the_committed_card_is_the_one_that_the_committed_evaluation_gives(evalu
     assert MODEL_CARD.read_text() == model_card(evaluation, config, read_notes(DEFAULT_SOURCE))
 
 
-def test_the_figures_of_the_readme_are_those_of_the_committed_evaluation(evaluation):
-    shown = (ROOT / "README.md").read_text().split(BEGIN)[1].split(END)[0]
-    assert shown.strip() == figures_table(evaluation).strip()
-
-
 def test_the_hub_reads_the_metadata(evaluation, config):
     data = ModelCard(model_card(evaluation, config, read_notes(DEFAULT_SOURCE))).data
     assert (data.license, data.library_name, data.pipeline_tag) == ("mit", "transformers", "image-classification")
-    assert data.base_model == "openai/clip-vit-base-patch16"
+    assert data.base_model == config["backbone_name"]
     results = {result.metric_name: result for result in data.eval_results}
     assert len(results) == 6
     assert results["ROC AUC"].metric_value == evaluation["auc"]["value"]
@@ -120,7 +114,7 @@ def test_the_hub_reads_the_metadata(evaluation, config):
     "change",
     [
         lambda evaluation: evaluation["auc"].update(value=0.12345),
-        lambda evaluation: evaluation["by_generator"][4].update(called_generated=0.12345),
+        lambda evaluation: evaluation["by_generator"][0].update(called_generated=0.12345),
         lambda evaluation: evaluation["by_style"][0].update(uncertain=0.12345),
         lambda evaluation: evaluation["fit"]["calibration"].update(scale=0.12345),
         lambda evaluation: evaluation["source_weighted"]["brier_score"].update(value=0.12345),
@@ -251,34 +245,3 @@ def test_an_evaluation_of_another_head_is_refused(evaluation, config):
     evaluation["fit"] = None
     with pytest.raises(ValueError, match="must be one that `fit` wrote"):
         model_card(evaluation, config, None)
-
-
-def test_the_command_writes_card_and_table_and_keeps_the_rest_of_a_document(tmp_path, evaluation, config):
-    evaluation["auc"] = {"value": 0.12345, "interval": [0.1, 0.2]}
-    write_evaluation(tmp_path, evaluation)
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    (tmp_path / "card.yaml").write_text("title: Mine\n")
-    document = tmp_path / "document.md"
-    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
-    arguments = CardArguments(str(tmp_path), documents=[str(document)])
-    assert update_documents(arguments) == [tmp_path / "README.md", document]
-    text = document.read_text()
-    assert text.startswith(f"before\n{BEGIN}\n1,657 real pictures of 37 sources")
-    assert text.endswith(f"|\n{END}\nafter\n")
-    assert "| ROC AUC | 0.123 [0.100, 0.200] |" in text
-    card = (tmp_path / "README.md").read_text()
-    assert "# Mine\n" in card
-    update_documents(CardArguments(str(tmp_path), str(tmp_path / "copy.md"), [str(document)]))
-    assert card == (tmp_path / "copy.md").read_text()
-    assert document.read_text() == text
-
-
-def test_a_document_without_marks_is_refused_and_none_is_written(tmp_path):
-    first, second = tmp_path / "a.md", tmp_path / "b.md"
-    first.write_text(f"{BEGIN}\n{END}\n")
-    second.write_text("nothing\n")
-    card = tmp_path / "card.md"
-    with pytest.raises(ValueError, match=r"b\.md must hold the marks"):
-        update_documents(CardArguments(str(DEFAULT_SOURCE), str(card), [str(first), str(second)]))
-    assert first.read_text() == f"{BEGIN}\n{END}\n"
-    assert not card.exists()
