@@ -43,9 +43,10 @@ def main(folder: str, pictures: list[str]) -> None:
 
 def verdict(probability: float, config: dict) -> str:
     """The folder's own thresholds decide."""
-    if probability >= config.get("generated_threshold", 0.5):
+    thresholds = config.get("without_text") or config  # where it reads text too, a picture alone has its own
+    if probability >= thresholds.get("generated_threshold", 0.5):
         return "generated"
-    return "real" if probability <= config.get("real_threshold", 0.5) else "uncertain"
+    return "real" if probability <= thresholds.get("real_threshold", 0.5) else "uncertain"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ travel with the weights, and labels are fixed to those of `CLASSES`.
 import inspect
 import re
 from functools import wraps
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -32,6 +32,15 @@ CLASSES = ("real", "generated")
 CLIP_TOWERS = ("clip_vision_model", "metaclip_2_vision_model")
 # What can be taken from the tokens behind a block: the class token, and the mean of the patches' tokens.
 IMAGE_TOKENS = ("class", "patch_mean")
+
+
+class Decision(NamedTuple):
+    """From a score to a verdict: fields of `RobustClipConfig`, and of its `without_text`."""
+
+    calibration_scale: float
+    calibration_bias: float
+    real_threshold: float
+    generated_threshold: float
 
 
 def _one_sentence(cls: type) -> type:
@@ -76,7 +85,10 @@ class RobustClipConfig(PreTrainedConfig):
         real_threshold: verdict "real" when P(generated) <= this. In [0, 1], not above `generated_threshold`.
         generated_threshold: verdict "generated" when P(generated) >= this; between the two it is "uncertain". Above
             1 it is never "generated".
+        without_text: these four fields for a picture without a text, where there is a text tower: its scores lie
+            elsewhere. `None` = the same as with one.
         operating_point: what was measured at these thresholds: false-positive rate, counts, data. For the reader.
+            Under "without_text" the same at those of `without_text`.
         backbone_name: where the backbone's weights came from, a Hub id or another name.
         backbone_revision: which revision of it.
         initializer_range: standard deviation of the learned no-text embedding at initialisation.
@@ -104,6 +116,7 @@ class RobustClipConfig(PreTrainedConfig):
     calibration_bias: float | int = 0.0
     real_threshold: float | int = 0.5
     generated_threshold: float | int = 0.5
+    without_text: dict[str, float | int] | None = None
     operating_point: dict | None = None
     backbone_name: str | None = None
     backbone_revision: str | None = None
@@ -155,6 +168,18 @@ class RobustClipConfig(PreTrainedConfig):
         image = sum(min(part, most) for part in self.image_parts)
         return image + (self.text_config.projection_dim if self.text_config is not None else 0)
 
+    def decision(self, *, with_text: bool) -> Decision:
+        """Calibration and thresholds for a picture that comes with a text, or without one."""
+        if with_text or self.without_text is None:
+            return Decision(*(getattr(self, name) for name in Decision._fields))
+        return Decision(**self.without_text)
+
+    def measured(self, *, with_text: bool) -> dict | None:
+        """Return what `operating_point` says of the thresholds of `decision`."""
+        if with_text or self.without_text is None:
+            return self.operating_point
+        return (self.operating_point or {}).get("without_text")
+
     def validate_image(self) -> None:
         """Checked by `@strict` at construction."""
         if self.image_tokens and not self.image_layers:
@@ -186,13 +211,22 @@ class RobustClipConfig(PreTrainedConfig):
 
     def validate_decision(self) -> None:
         """Checked by `@strict` at construction."""
-        if not self.calibration_scale > 0:
-            raise ValueError(f"`calibration_scale` must be above 0, got {self.calibration_scale}.")
-        if not (0 <= self.real_threshold <= 1 and self.real_threshold <= self.generated_threshold):
-            raise ValueError(
-                "Thresholds must satisfy 0 <= `real_threshold` <= 1 and `real_threshold` <= `generated_threshold`, "
-                f"got {self.real_threshold} and {self.generated_threshold}."
-            )
+        if self.without_text is not None:
+            if self.text_config is None:
+                raise ValueError("`without_text` needs a text tower, got no `text_config`.")
+            if set(self.without_text) != set(Decision._fields):
+                raise ValueError(
+                    f"`without_text` must hold {', '.join(Decision._fields)}, got {', '.join(self.without_text)}."
+                )
+        for with_text in (True, False):
+            scale, _, real, generated = self.decision(with_text=with_text)
+            if not scale > 0:
+                raise ValueError(f"`calibration_scale` must be above 0, got {scale}.")
+            if not (0 <= real <= 1 and real <= generated):
+                raise ValueError(
+                    "Thresholds must satisfy 0 <= `real_threshold` <= 1 and `real_threshold` <= "
+                    f"`generated_threshold`, got {real} and {generated}."
+                )
 
 
-__all__ = ["CLASSES", "CLIP_TOWERS", "IMAGE_TOKENS", "RobustClipConfig"]
+__all__ = ["CLASSES", "CLIP_TOWERS", "IMAGE_TOKENS", "Decision", "RobustClipConfig"]

@@ -2,7 +2,7 @@
 
 The one door for the app, programs and checks: it opens pictures with `open_image`, prepares them with the
 checkpoint's processor, scores them with a backend (see `backends`) and turns the score into a verdict with the
-thresholds stored in the checkpoint.
+thresholds that the checkpoint stores for its input: a picture with a caption, or alone.
 """
 
 import dataclasses
@@ -41,7 +41,8 @@ class Detection:
         verdict: "real", "generated" or "uncertain"; `None` with an error.
         probability: calibrated P(generated) in [0, 1].
         score: raw score, higher is more likely generated.
-        probability_without_caption: the same picture without its caption; `None` where no caption was used.
+        probability_without_caption: of the same picture without its caption, by the calibration for pictures alone;
+            `None` where no caption was used.
         real_threshold: "real" at or below this probability.
         generated_threshold: "generated" at or above it.
         width: pixels, after applying the orientation.
@@ -142,6 +143,8 @@ class Detector:
         config = self.model.config
         fields = ("backbone_name", "calibration_scale", "calibration_bias", "real_threshold", "generated_threshold")
         digest.update(repr([getattr(config, field) for field in fields]).encode())
+        if config.without_text is not None:
+            digest.update(repr(config.decision(with_text=False)).encode())
         return digest.hexdigest()[:12]
 
     @property
@@ -265,23 +268,27 @@ class Detector:
             with torch.inference_mode():
                 with_text = self.model(image_embeds=outputs.image_embeds, text_embeds=text_embeds)
             scores, logits = with_text.score, with_text.logits
-        config = self.model.config
         detections = [
-            Detection(
-                verdict=verdict(probability, config.real_threshold, config.generated_threshold),
-                probability=probability,
-                score=score,
-                probability_without_caption=alone if caption else None,
-                real_threshold=config.real_threshold,
-                generated_threshold=config.generated_threshold,
-                model=self.name,
-                backend=self.backend,
-            )
+            self._detection(probability, score, alone if caption else None, with_text=bool(caption))
             for score, probability, alone, caption in zip(
                 scores.tolist(), logits.softmax(-1)[:, 1].tolist(), without, captions, strict=True
             )
         ]
-        return detections, outputs.image_embeds[:, : config.embedding_dim]
+        return detections, outputs.image_embeds[:, : self.model.config.embedding_dim]
+
+    def _detection(self, probability: float, score: float, alone: float | None, *, with_text: bool) -> Detection:
+        """The answer by the thresholds that belong to the input."""
+        decision = self.model.config.decision(with_text=with_text)
+        return Detection(
+            verdict=verdict(probability, decision.real_threshold, decision.generated_threshold),
+            probability=probability,
+            score=score,
+            probability_without_caption=alone,
+            real_threshold=decision.real_threshold,
+            generated_threshold=decision.generated_threshold,
+            model=self.name,
+            backend=self.backend,
+        )
 
     def _prepare(self, pictures: list[Image.Image]) -> torch.Tensor:
         return self.processor(images=pictures, return_tensors="pt")["pixel_values"]

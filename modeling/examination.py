@@ -33,7 +33,7 @@ class Examination:
         file_format: such as "JPEG".
         file_bytes: the file's size.
         model_version: fingerprint of the head and its thresholds, so that an answer can be traced.
-        operating_point: what is known about the checkpoint's errors, from its config; may be `None`.
+        operating_point: what is known about the checkpoint's errors on such input, from its config; may be `None`.
         cautions: why this picture may be judged badly.
         provenance: what the file itself says; never part of the score.
         stability: the picture under standard deliveries.
@@ -106,10 +106,8 @@ def examine(
     opened = time.perf_counter()
     detection, embedding = detector.judge_opened(picture, data, caption)
     times = {"open": 1000 * (opened - start), "score": 1000 * (time.perf_counter() - opened)}
-    config = detector.model.config
-    answer = Examination(
-        detection, picture, file_format, len(data), detector.version, config.operating_point, milliseconds=times
-    )
+    measured = detector.model.config.measured(with_text=bool(caption))
+    answer = Examination(detection, picture, file_format, len(data), detector.version, measured, milliseconds=times)
     yield answer
 
     def timed(part: str, begin: float) -> dict[str, float]:

@@ -321,17 +321,15 @@ class RobustClipModel(RobustClipPreTrainedModel):
                 raise ValueError("This checkpoint has no text tower: leave out `input_ids` and `text_embeds`.")
             return None
         no_text = self.no_text_embed.to(image_embeds.dtype).expand(image_embeds.shape[0], -1)
-        if input_ids is None and text_embeds is None:
+        has_text = rows_with_text(input_ids, attention_mask, text_embeds)
+        if has_text is None:
             return no_text
         if text_embeds is None:
             if attention_mask is None:
                 attention_mask = torch.ones_like(input_ids)
-            has_text = attention_mask.any(dim=1, keepdim=True)
             # A fully masked row would be NaN inside the tower: let it see its padding, its embedding is not used.
             attention_mask = torch.where(has_text, attention_mask, torch.ones_like(attention_mask))
             text_embeds = self.text_tower(input_ids=input_ids, attention_mask=attention_mask).text_embeds
-        else:
-            has_text = (text_embeds != 0).any(dim=1, keepdim=True)
         return torch.where(has_text, text_embeds.to(no_text.dtype), no_text)
 
 
@@ -388,7 +386,7 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
         embeds = self.backbone(pixel_values, input_ids, attention_mask, image_embeds, text_embeds)
         score = self.head(embeds.image_embeds, embeds.text_embeds)
         # Two logits whose softmax is sigmoid(scale * score + bias), so that `pipeline` shows the calibrated value.
-        half = 0.5 * (self.config.calibration_scale * score.float() + self.config.calibration_bias)
+        half = 0.5 * self._calibrated(score.float(), rows_with_text(input_ids, attention_mask, text_embeds))
         loss = None
         if labels is not None:
             loss = nn.functional.binary_cross_entropy_with_logits(score.float(), labels.float())
@@ -400,6 +398,26 @@ class RobustClipForImageClassification(RobustClipPreTrainedModel):
             text_embeds=embeds.text_embeds,
         )
         return output if return_dict is not False else output.to_tuple()
+
+    def _calibrated(self, score: Tensor, has_text: Tensor | None) -> Tensor:
+        """Affine calibration of scores (B,), each by the part that belongs to its sample's input."""
+        scale, bias, *_ = self.config.decision(with_text=False)
+        alone = scale * score + bias
+        if has_text is None or self.config.without_text is None:
+            return alone
+        scale, bias, *_ = self.config.decision(with_text=True)
+        return torch.where(has_text.squeeze(-1), scale * score + bias, alone)
+
+
+def rows_with_text(
+    input_ids: Tensor | None, attention_mask: Tensor | None, text_embeds: Tensor | None
+) -> Tensor | None:
+    """Which samples have a text, (B, 1) of bool; `None` where the batch has no text at all."""
+    if text_embeds is not None:
+        return (text_embeds != 0).any(dim=1, keepdim=True)
+    if input_ids is None:
+        return None
+    return (torch.ones_like(input_ids) if attention_mask is None else attention_mask).any(dim=1, keepdim=True)
 
 
 def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrainedModel]:

@@ -42,7 +42,7 @@ def labels(detector: Detector, language: str = "en") -> dict[str, str]:
 
 def _caution(detector: Detector, say: Speak) -> str:
     """What a list of answers is worth, with the checkpoint's own rate of false alarms where it was measured."""
-    rate = (detector.model.config.operating_point or {}).get("false_positive_rate")
+    rate = (detector.model.config.measured(with_text=False) or {}).get("false_positive_rate")
     if rate is None:
         return f"{say('caution')} {say('false_alarms_unknown')}"
     return f"{say('caution')} {say('false_alarms', false_alarms=round(100 * rate['value']))}"

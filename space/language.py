@@ -22,7 +22,7 @@ def interface_texts(detector: Detector) -> gr.I18n:
     for language in LANGUAGES:
         table = {f"page.{code}": text for code, text in all_sentences(language)["page"].items()}
         table |= {f"batch.{code}": text for code, text in labels(detector, language).items()}
-        table["about.rates"] = error_rates(detector.model.config.operating_point, language)
+        table["about.rates"] = error_rates(detector.model.config.measured(with_text=False), language)
         tables |= dict.fromkeys(REGIONS.get(language, (language,)), table)
     return gr.I18n(**tables)
 

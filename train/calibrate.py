@@ -23,6 +23,8 @@ def run(arguments: CalibrateArguments) -> None:
 def calibrate_checkpoint(arguments: CalibrateArguments) -> tuple[OperatingPoint, list[Detection]]:
     """Write a copy of a checkpoint whose threshold keeps the target on these photographs.
 
+    Where pictures with and without a text have thresholds of their own, it is the one for those without.
+
     Returns:
         The operating point, and one detection for each file that could not be read.
 
@@ -57,9 +59,14 @@ def _with_name(file: Path, detection: Detection) -> Detection:
 def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None:
     """Save model, processor, tokenizer and known data with the new threshold, all or nothing."""
     config = detector.model.config
-    config.generated_threshold = point.threshold
-    config.real_threshold = min(config.real_threshold, point.threshold)
-    config.operating_point = as_field(point)
+    if config.without_text is None:
+        config.generated_threshold = point.threshold
+        config.real_threshold = min(config.real_threshold, point.threshold)
+        config.operating_point = as_field(point)
+    else:  # the photographs have no text, and say nothing of pictures that have one
+        real = min(config.without_text["real_threshold"], point.threshold)
+        config.without_text = config.without_text | {"real_threshold": real, "generated_threshold": point.threshold}
+        config.operating_point = (config.operating_point or {}) | {"without_text": as_field(point)}
     with new_folder(output) as folder:
         detector.model.save_pretrained(folder)
         detector.processor.save_pretrained(folder)

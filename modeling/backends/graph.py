@@ -1,8 +1,8 @@
 """A checkpoint as an ONNX graph: `pixel_values` in; `logits`, `score` and `image_embeds` out, any number of pictures.
 
 The calibration is in the graph, so that ONNX Runtime and a published folder are enough for the same probabilities.
-Captions are not: where a checkpoint reads them, the graph answers for the picture alone. A graph says which weights
-it was made from, so that a changed head never meets an old graph.
+Captions are not: where a checkpoint reads them, the graph answers for the picture alone, calibrated as such. A graph
+says which weights it was made from, so that a changed head never meets an old graph.
 
 Exporting needs onnxscript, of the extra `onnx`.
 """
@@ -66,11 +66,11 @@ def graph_fingerprint(model: RobustClipForImageClassification, size: int) -> str
 
 
 def _computed_with(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of a config that decides an answer."""
+    """The part of a config that decides an answer; graphs made before there was `without_text` keep their name."""
     return {
         name: _computed_with(value) if isinstance(value, dict) else value
         for name, value in config.items()
-        if name not in NOT_COMPUTED_WITH
+        if name not in NOT_COMPUTED_WITH and (name, value) != ("without_text", None)
     }
 
 

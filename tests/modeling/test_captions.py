@@ -55,3 +55,48 @@ def test_embeddings_are_zeros_where_there_is_no_caption(reading_detector):
     assert not embeds[[0, 2]].any()
     assert torch.equal(embeds[1], reading_detector.embed_captions(["a b"])[0])
     assert reading_detector.embed_captions([None, ""]) is None
+
+
+WITHOUT = {"calibration_scale": 2.0, "calibration_bias": 24.0, "real_threshold": 0.2, "generated_threshold": 0.8}
+
+
+@pytest.fixture
+def shifted_detector(reading_detector):
+    """Scores near 4 with a caption and near -10 alone, of pictures that are all generated."""
+    model = reading_detector.model
+    layer = torch.nn.Linear(model.config.feature_dim, 1)
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.weight[0, -1] = 14.0
+        layer.bias.fill_(4.0)
+        model.backbone.no_text_embed.zero_()
+        model.backbone.no_text_embed[-1] = -1.0
+        model.backbone.text_tower.text_projection.weight[-1].zero_()  # captions leave this axis alone
+    model.head.layers = torch.nn.Sequential(layer)
+    return reading_detector
+
+
+def test_pictures_alone_are_judged_by_the_part_without_text(shifted_detector):
+    shifted_detector.model.config.without_text = dict(WITHOUT)
+    captions = ["a b", None, "c", ""]
+    answers = shifted_detector.detect_many(PICTURES, captions)
+    assert [answer.verdict for answer in answers] == ["generated"] * 4
+    for answer, picture, caption in zip(answers, PICTURES, captions, strict=True):
+        scale, bias, thresholds = (1, 0, (0.5, 0.5)) if caption else (2, 24, (0.2, 0.8))
+        expected = torch.sigmoid(torch.tensor(scale * answer.score + bias)).item()
+        assert answer.probability == pytest.approx(expected, abs=1e-6)
+        assert (answer.real_threshold, answer.generated_threshold) == thresholds
+        assert answer.probability == pytest.approx(shifted_detector.detect(picture, caption).probability, abs=1e-6)
+        if caption:
+            alone = shifted_detector.detect(picture)
+            assert answer.probability_without_caption == pytest.approx(alone.probability, abs=1e-6)
+
+
+def test_a_checkpoint_of_one_part_judges_pictures_alone_by_it(shifted_detector):
+    before = shifted_detector.version
+    (answer,) = shifted_detector.detect_many(PICTURES[:1])
+    assert answer.verdict == "real"
+    assert (answer.real_threshold, answer.generated_threshold) == (0.5, 0.5)
+    del shifted_detector.version  # it is computed once
+    shifted_detector.model.config.without_text = dict(WITHOUT)
+    assert shifted_detector.version != before

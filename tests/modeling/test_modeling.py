@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipModel
-from tests.tiny import VISION
+from tests.tiny import TEXT, VISION
 
 
 def batch(size=4):
@@ -15,6 +15,16 @@ def batch(size=4):
     ids = torch.randint(0, 90, (size, 6), generator=generator)
     ids[:, -1] = 99
     return torch.randn(size, 3, 32, 32, generator=generator), ids, torch.ones_like(ids)
+
+
+def without_text(**fields):
+    return {
+        "calibration_scale": 1.0,
+        "calibration_bias": 0.0,
+        "real_threshold": 0.5,
+        "generated_threshold": 0.5,
+        **fields,
+    }
 
 
 def test_the_papers_head_has_7093249_parameters():
@@ -30,6 +40,40 @@ def test_softmax_of_the_logits_is_the_calibrated_probability(tiny_model):
     output = tiny_model(*batch())
     expected = torch.sigmoid(2.5 * output.score - 0.7)
     torch.testing.assert_close(output.logits.softmax(-1)[:, 1], expected)
+
+
+def test_each_row_has_the_calibration_of_its_input(tiny_model):
+    config = tiny_model.config
+    config.calibration_scale, config.calibration_bias = 2.5, -0.7
+    config.without_text = without_text(calibration_scale=0.5, calibration_bias=3.0)
+    pixels, ids, mask = batch()
+    mask[1] = 0
+    output = tiny_model(pixels, ids, mask)
+    expected = torch.sigmoid(2.5 * output.score - 0.7)
+    expected[1] = torch.sigmoid(0.5 * output.score[1] + 3)
+    torch.testing.assert_close(output.logits.softmax(-1)[:, 1], expected)
+    embeds = output.text_embeds.clone()
+    embeds[1] = 0
+    stored = tiny_model(image_embeds=output.image_embeds, text_embeds=embeds)
+    torch.testing.assert_close(stored.logits, output.logits)
+    alone = tiny_model(pixels)
+    torch.testing.assert_close(alone.logits.softmax(-1)[:, 1], torch.sigmoid(0.5 * alone.score + 3))
+    with_text = tiny_model(pixels, ids)  # no mask: every row has a text
+    torch.testing.assert_close(with_text.logits.softmax(-1)[:, 1], torch.sigmoid(2.5 * with_text.score - 0.7))
+
+
+def test_the_part_without_text_comes_back_and_may_be_missing(tiny_config, tiny_model, tmp_path):
+    config = tiny_config(without_text=without_text(real_threshold=0.25), real_threshold=0.125)
+    config.save_pretrained(tmp_path)
+    again = RobustClipConfig.from_pretrained(tmp_path)
+    assert again.without_text == config.without_text
+    assert again.decision(with_text=False) == (1.0, 0.0, 0.25, 0.5)
+    assert again.decision(with_text=True) == (1.0, 0.0, 0.125, 0.5)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    del fields["without_text"]  # as an earlier version wrote it
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    old = RobustClipConfig.from_pretrained(tmp_path)
+    assert old.decision(with_text=False) == old.decision(with_text=True) == (1.0, 0.0, 0.125, 0.5)
 
 
 def test_a_row_without_text_gets_the_no_text_embedding_and_leaves_its_neighbours_alone(tiny_model):
@@ -173,6 +217,14 @@ def test_reset_head_depends_on_the_seed_only(tiny_model):
         ({"real_threshold": 1.5, "generated_threshold": 1.6}, "Thresholds"),
         ({"head_depth": "3"}, "^`head_depth` must be int, got '3'.$"),
         ({"calibration_scale": "much"}, r"^`calibration_scale` must be float \| int, got 'much'.$"),
+        ({"without_text": {"real_threshold": 0.5}}, "^`without_text` needs a text tower, got no `text_config`.$"),
+        (
+            {"text_config": TEXT, "without_text": {"bias": 0.5}},
+            "^`without_text` must hold cali.*, got bias.$",
+        ),
+        ({"text_config": TEXT, "without_text": {"bias": "0"}}, r"^`without_text` must be dict\[str, float"),
+        ({"text_config": TEXT, "without_text": without_text(calibration_scale=0)}, "calibration_scale.*, got 0.$"),
+        ({"text_config": TEXT, "without_text": without_text(real_threshold=0.6)}, "Thresholds .* got 0.6 and 0.5.$"),
         ({"vision_config": dict(VISION, hidden_size="wide")}, "hidden_size.*expected int.*wide"),
     ],
 )

@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from modeling import RobustClipImageProcessor
+from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.cautions.known_data import KNOWN_DATA_FILE, KnownData
 from modeling.detector import Detector
+from tests.pictures import picture
 from train.calibrate import calibrate_checkpoint, describe
 from train.measure.conformal import conformal_operating_point
 from train.options import CalibrateArguments
@@ -21,8 +22,6 @@ def test_what_is_promised_is_said():
 
 @pytest.fixture
 def checkpoint(tiny_config, tmp_path):
-    from modeling import RobustClipForImageClassification
-
     folder = tmp_path / "checkpoint"
     RobustClipForImageClassification(tiny_config(text=False)).save_pretrained(folder)
     RobustClipImageProcessor(size=32).save_pretrained(folder)
@@ -52,6 +51,28 @@ def test_calibrate_writes_a_copy_that_flags_what_it_promised(checkpoint, tmp_pat
     strict = CalibrateArguments(str(photographs), str(tmp_path / "strict"), str(checkpoint), target_fpr=0.01)
     assert calibrate_checkpoint(strict)[0].threshold > 1  # 30 photographs cannot promise 1 %
     assert Detector.from_pretrained(tmp_path / "strict").detect(photographs / "0.png").verdict != "generated"
+
+
+def test_calibrate_sets_the_thresholds_for_pictures_without_a_text(checkpoint, tiny_config, tiny_tokenizer, tmp_path):
+    without = {"calibration_scale": 2.0, "calibration_bias": 1.0, "real_threshold": 0.9, "generated_threshold": 0.95}
+    with_text = {"real_threshold": 0.0, "generated_threshold": 0.0, "operating_point": {"target_fpr": 0.3}}
+    config = tiny_config(**with_text, without_text=without)
+    RobustClipForImageClassification(config).save_pretrained(checkpoint)
+    tiny_tokenizer.save_pretrained(checkpoint)
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for index in range(9):
+        (photographs / f"{index}.png").write_bytes(picture(index, 0))
+    arguments = CalibrateArguments(str(photographs), str(tmp_path / "copy"), str(checkpoint), target_fpr=0.2)
+    point, _ = calibrate_checkpoint(arguments)
+    copy = Detector.from_pretrained(tmp_path / "copy")
+    expected = {**without, "real_threshold": min(0.9, point.threshold), "generated_threshold": point.threshold}
+    assert copy.model.config.without_text == expected
+    assert copy.model.config.generated_threshold == 0.0
+    assert copy.model.config.operating_point["target_fpr"] == 0.3
+    assert copy.model.config.measured(with_text=False)["target_fpr"] == 0.2
+    detections = copy.detect_many(sorted(photographs.iterdir()))
+    assert sum(detection.verdict == "generated" for detection in detections) == point.flagged
 
 
 def test_calibrate_refuses_what_is_no_folder_of_photographs(checkpoint, tmp_path):

@@ -28,7 +28,9 @@ def published_card(folder: Path, repo_id: str) -> str:
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     text = _with_metadata(local_card(folder), config)
-    use = f"{BEGIN}\n{card_templates().get_template('use.md').render(repo_id=repo_id)}{END}\n"
+    reads_text = config.get("without_text") is not None
+    use = card_templates().get_template("use.md").render(repo_id=repo_id, reads_text=reads_text)
+    use = f"{BEGIN}\n{use}{END}\n"
     before, begin, rest = text.partition(BEGIN)
     if begin:  # of an earlier publishing
         return before + use + rest.partition(END)[2].removeprefix("\n")
@@ -49,13 +51,15 @@ def local_card(folder: Path) -> str:
         if evaluation["fit"] is not None:
             return model_card(evaluation, config, read_notes(folder))
     notes = read_notes(folder) or {}
+    parts, point = config.get("without_text") is not None, config.get("operating_point")
     body = (
         card_templates()
         .get_template("plain_card.md")
         .render(
             title=notes.get("title", DEFAULT_TITLE),
             calibrated=(config["calibration_scale"], config["calibration_bias"]) != (1, 0),
-            point=config.get("operating_point"),
+            point=(point or {}).get("without_text") if parts else point,
+            reads_text=parts,
         )
     )
     data = ModelCardData(license=notes.get("license"), base_model=notes.get("base_model"), tags=TAGS)

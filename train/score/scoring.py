@@ -37,7 +37,7 @@ LISTING = "pictures.arrow"
 def score(pictures: PictureArguments, arguments: ScoreArguments) -> dict | None:
     """Judge this process's share of the pictures, and finish the run if it was the last share.
 
-    Captions are not read: where a checkpoint reads them, its embedding for "no text" stands in.
+    Captions are not read: where a checkpoint reads them, pictures are judged as those that have none.
 
     Args:
         pictures: where they are.
@@ -81,7 +81,7 @@ def _settings(
     pictures: PictureArguments, arguments: ScoreArguments, detector: Detector, shards: PictureShards
 ) -> dict:
     """All that decides the results."""
-    config = detector.model.config
+    decision = detector.model.config.decision(with_text=False)
     return {
         "data": without_query(pictures.data),
         "config_name": pictures.config_name,
@@ -93,8 +93,8 @@ def _settings(
         "model_version": detector.version,
         "backbone_sha256": weights_fingerprint(detector.model.backbone),
         "processor": processor_settings(detector.processor),
-        "real_threshold": config.real_threshold,
-        "generated_threshold": config.generated_threshold,
+        "real_threshold": decision.real_threshold,
+        "generated_threshold": decision.generated_threshold,
         "batch_size": arguments.batch_size,
         "part_size": arguments.part_size,
     }

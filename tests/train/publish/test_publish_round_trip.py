@@ -140,14 +140,16 @@ def test_others_get_the_same_verdicts_from_the_published_folder_alone(
 ):
     pytest.importorskip("onnxscript")
     folder = shutil.copytree(tiny_text_folder, tmp_path / "checkpoint")
-    thresholds = {"real_threshold": 0.45, "generated_threshold": 0.55}
-    config = json.loads((folder / "config.json").read_text()) | thresholds
+    alone = {"calibration_scale": 2.0, "calibration_bias": 0.5, "real_threshold": 0.45, "generated_threshold": 0.55}
+    with_text = {"calibration_scale": 0.5, "real_threshold": 0.01, "generated_threshold": 0.02}
+    config = json.loads((folder / "config.json").read_text()) | with_text | {"without_text": alone}
     (folder / "config.json").write_text(json.dumps(config))
     cache = {"ROBUST_CLIP_CACHE": str(graph_cache)}
     assert train("export", folder, folder, **cache).returncode == 0
     result = train("publish", folder, NAME, **cache)
     assert result.returncode == 0, result.stderr
     assert "model.onnx" in result.stdout
+    assert "`generated_threshold` in `without_text` of config.json" in hub.models[NAME].files["README.md"].decode()
 
     elsewhere = tmp_path / "elsewhere"
     for name, content in hub.models[NAME].files.items():
