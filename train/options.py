@@ -5,7 +5,7 @@ A class is a group of the help, titled by the first line of its docstring.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(kw_only=True)
@@ -16,6 +16,27 @@ class SourceArguments:
         default_factory=list,
         metadata={"help": "Related sources, held out together: NAME=OTHER makes NAME a part of OTHER."},
     )
+
+
+@dataclass(kw_only=True)
+class HoldOutArguments(SourceArguments):
+    """What is left out of the fits that score it."""
+
+    hold_out: Literal["source", "generator", "date"] = field(
+        default="source",
+        metadata={
+            "help": "Whole sources; or whole families of generators; or generated pictures by date, in --folds "
+            "periods of whole months. Real pictures are always held out by source."
+        },
+    )
+
+    def check_folds(self, folds: int, default: int) -> None:
+        """Refuse a number that would not be used, before hours of fits."""
+        if self.hold_out == "generator" and folds != default:
+            raise ValueError(
+                f"`hold_out` generator makes a group of each large family, whatever `folds` is: leave `folds` at its "
+                f"default, {default}, got {folds}."
+            )
 
 
 @dataclass(kw_only=True)
@@ -162,6 +183,7 @@ class CalibrateArguments:
 __all__ = [
     "CalibrateArguments",
     "EvaluateArguments",
+    "HoldOutArguments",
     "MethodArguments",
     "SourceArguments",
     "TargetArguments",

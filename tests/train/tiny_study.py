@@ -2,6 +2,7 @@
 
 from train.features.bank import FeatureBank
 from train.fit.options import HeadArguments
+from train.measure.sources import split
 from train.study.fits import Study
 
 from .tiny_training import arguments
@@ -15,4 +16,5 @@ def training(folder, **changes):
 def study(bank_folder, folder, **changes):
     """Three groups of sources."""
     bank = FeatureBank.load(bank_folder)
-    return Study(bank, folder / "fits", HeadArguments(), training(folder, **changes), 3, largest_ratio=100)
+    group = split(bank.rows, "source", 3)
+    return Study(bank, folder / "fits", HeadArguments(), training(folder, **changes), group, largest_ratio=100)

@@ -1,7 +1,7 @@
 """Fit a detector on a feature bank: held-out scores first, then calibration, then the head that ships.
 
-Every figure comes from pictures whose whole source was left out of the fit that scored them; the shipped head is
-fitted last, on everything, with the same settings.
+Every figure comes from pictures whose whole source (or family, or period) was left out of the fit that scored them;
+the shipped head is fitted last, on everything, with the same settings.
 """
 
 import logging
@@ -24,9 +24,10 @@ from ..features.made_by import made_by
 from ..jobs.processes import world_size
 from ..measure.calibration import Calibration, calibrate
 from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdicts
+from ..measure.families import measure_families
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
 from ..measure.shapes import number_shapes, unbalanced
-from ..measure.sources import join_sources, split_by_source
+from ..measure.sources import join_sources, protocol, split
 from ..measure.text_leak import PARTS, has_text, measure_text
 from .baselines import BASELINES
 from .head import backbone_folder, fit_head, new_model
@@ -76,7 +77,7 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
             head alone is asked for and the bank has text.
     """
     bank = _load_bank(arguments)
-    fold = split_by_source(bank.rows, arguments.folds)
+    fold = split(bank.rows, arguments.hold_out, arguments.folds)
     arguments = replace(arguments, head_components=_possible_components(bank, fold, arguments.head_components))
     model = new_model(bank, arguments)
     bank.check_made_by(model.backbone, load_processor(backbone_folder(bank)))
@@ -104,7 +105,8 @@ def _load_bank(arguments: FitArguments) -> FeatureBank:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     if bank.text_embeds is not None and arguments.head_output is not None:
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
-    if not arguments.folds and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
+    one_each = arguments.hold_out == "source" and not arguments.folds
+    if one_each and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
         logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)
     return bank
 
@@ -121,7 +123,7 @@ def _measure(
     pictures = rows[clean]
     parts = {name: scores[name][clean] for name in PARTS if name in scores}
     fit_facts: FitFacts = {
-        "protocol": f"held out by source, {f'in {arguments.folds} folds' if arguments.folds else 'one at a time'}",
+        "protocol": protocol(bank.rows, arguments.hold_out, arguments.folds),
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "targets": cast(Targets, arguments.reported_targets),
         "verdicts": held_out_verdicts(pictures, fold[clean], **arguments.targets),
@@ -129,6 +131,7 @@ def _measure(
             name: {"inverse_penalty": inverse_penalty, **compare_scores(pictures, scores[name][clean])}
             for name, (inverse_penalty, _) in BASELINES.items()
         },
+        "families": measure_families(pictures) if arguments.hold_out == "generator" else None,
         "arguments": settings,
         "processes": world_size(),
     }
@@ -169,17 +172,10 @@ def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dic
     used: tuple[str, ...] = ("cvar_alpha", "auc_margin", "auc_power", "cvar_weight", "sam_rho", "text_dropout", "seed")
     used += ("sam_adaptive", "stratified", "real_share", "per_device_train_batch_size", "optim")
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
-    used += (
-        "lr_scheduler_kwargs",
-        "bf16",
-        "fp16",
-        "source_balance",
-        "balance_shapes",
-        "cvar_over",
-        "label_smoothing_factor",
-    )
-    fit_used: tuple[str, ...] = ("folds", "merge_sources", *arguments.targets, "image_layers", "image_tokens")
-    fit_used += ("head_components", "head_depth", "head_width", "head_dropout")
+    used += ("lr_scheduler_kwargs", "bf16", "fp16", "source_balance", "balance_shapes", "cvar_over")
+    used += ("label_smoothing_factor",)
+    fit_used: tuple[str, ...] = ("hold_out", "folds", "merge_sources", *arguments.targets)
+    fit_used += ("image_layers", "image_tokens", "head_components", "head_depth", "head_width", "head_dropout")
     return {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
 
 

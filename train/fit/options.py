@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from ..options import SourceArguments, TargetArguments
+from ..options import HoldOutArguments, SourceArguments, TargetArguments
+
+# Each source on its own.
+DEFAULT_FOLDS = 0
 
 
 @dataclass(kw_only=True)
@@ -29,12 +32,13 @@ class HeadArguments:
 
 
 @dataclass
-class FitArguments(SourceArguments, TargetArguments, HeadArguments):
-    """What to fit, and how to hold sources out."""
+class FitArguments(HoldOutArguments, TargetArguments, HeadArguments):
+    """What to fit, and how to hold pictures out."""
 
     bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
     folds: int = field(
-        default=0, metadata={"help": "Groups of sources to hold out in turn; 0 = one source at a time."}
+        default=DEFAULT_FOLDS,
+        metadata={"help": "Groups of sources, or periods, to hold out in turn; 0 = one source at a time."},
     )
     head_output: str | None = field(
         default=None,
@@ -43,6 +47,11 @@ class FitArguments(SourceArguments, TargetArguments, HeadArguments):
             "backbone."
         },
     )
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        super().__post_init__()
+        self.check_folds(self.folds, DEFAULT_FOLDS)
 
 
 @dataclass

@@ -299,14 +299,36 @@ class Baseline(Comparison):
     inverse_penalty: float
 
 
+class FamilyFound(TypedDict):
+    """A family of generators that was left out whole, and the share of its pictures that is found."""
+
+    family: str
+    pictures: int
+    sources: int
+    found: float
+    interval: Interval
+
+
+class Families(TypedDict):
+    """Families of generators at one share of false alarms, the least found first; `mean` is over families."""
+
+    false_alarms: float
+    mean: float
+    by_family: list[FamilyFound]
+
+
 class FitFacts(TypedDict):
-    """What only `fit` knows. `verdicts` are by thresholds that the other folds' scores gave."""
+    """What only `fit` knows. `verdicts` are by thresholds that the other folds' scores gave.
+
+    `families` is there where families were held out whole.
+    """
 
     protocol: str
     calibration: AffineCalibration
     targets: Targets
     verdicts: Verdicts
     baselines: dict[str, Baseline]
+    families: Families | None
     arguments: dict[str, Any]
     processes: int
 
@@ -365,6 +387,8 @@ __all__ = [
     "Delivery",
     "Duplicates",
     "Evaluation",
+    "Families",
+    "FamilyFound",
     "Figure",
     "FitFacts",
     "GeneratorGroup",

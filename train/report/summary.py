@@ -4,6 +4,7 @@ from modeling.verdicts import VERDICTS
 
 from ..measure.schema import Evaluation
 from .markdown import number, percent
+from .verdicts import families_sentences
 
 
 def summary(evaluation: Evaluation) -> str:
@@ -19,6 +20,7 @@ def summary(evaluation: Evaluation) -> str:
             called = ", ".join(f"{verdict} {100 * shares[verdict]['value']:.1f} %" for verdict in VERDICTS)
             lines.append(f"{name} pictures called {called}")
     if evaluation["fit"] is not None:
+        lines += families_sentences(evaluation["fit"]["families"])
         for name, baseline in evaluation["fit"]["baselines"].items():
             lines += [
                 f"{name}: ROC AUC {baseline['auc']:.3f}, head minus it {number(baseline['auc_difference'])}",

@@ -2,7 +2,7 @@
 
 from modeling.verdicts import OPPOSITE, VERDICTS
 
-from ..measure.schema import Verdicts, Worst
+from ..measure.schema import Families, Verdicts, Worst
 from .markdown import cell, percent, share, share_and_interval
 
 VERDICT_HEADER = ("pictures", "called real", "uncertain", "called generated")
@@ -19,6 +19,18 @@ def verdict_rows(verdicts: Verdicts, threshold: str = "") -> list[list[str]]:
         [f"{name}, {threshold}" if threshold else name, *(percent(shares[verdict]) for verdict in VERDICTS)]
         for name, shares in verdicts.items()
         if shares is not None
+    ]
+
+
+def families_sentences(families: Families | None) -> list[str]:
+    """How much of generators that no fit had seen is found, and of which least."""
+    if families is None:
+        return []
+    worst, count = families["by_family"][0], len(families["by_family"])
+    return [
+        f"Found at {share(families['false_alarms'])} false alarms, mean of {count} families that no fit had seen: "
+        f"{share(families['mean'])}; least of {cell(worst['family'])} ({worst['pictures']} pictures), "
+        f"{share_and_interval(worst['found'], worst['interval'])}."
     ]
 
 
@@ -51,4 +63,4 @@ def worst_sentences(worst: Worst) -> list[str]:
     return sentences
 
 
-__all__ = ["VERDICT_HEADER", "verdict_rows", "worst_sentences"]
+__all__ = ["VERDICT_HEADER", "families_sentences", "verdict_rows", "worst_sentences"]

@@ -12,12 +12,12 @@ from ..measure.schema import Evaluation
 from .audit import audit_section, duplicates_section
 from .evaluation_file import as_written
 from .groups import groups_section
-from .markdown import cell, number, percent, share, table
+from .markdown import cell, number, percent, share, share_and_interval, table
 from .page import html_page
 from .plots import write_plots
 from .robustness import random_section, robustness_section
 from .tables import csv_tables
-from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
+from .verdicts import VERDICT_HEADER, families_sentences, verdict_rows, worst_sentences
 
 
 def write_report(folder: Path, evaluation: Evaluation, pictures: pd.DataFrame) -> None:
@@ -43,6 +43,7 @@ def report_text(evaluation: Evaluation) -> str:
         _ranking,
         _verdicts,
         _calibration,
+        _families,
         groups_section,
         random_section,
         robustness_section,
@@ -52,7 +53,7 @@ def report_text(evaluation: Evaluation) -> str:
         _reading,
     )
     written = as_written(evaluation)
-    return "\n\n".join(section(written) for section in sections) + "\n"
+    return "\n\n".join(filter(None, (section(written) for section in sections))) + "\n"
 
 
 def _head(evaluation: Evaluation) -> str:
@@ -113,6 +114,23 @@ def _verdicts(evaluation: Evaluation) -> str:
         f'Where "uncertain" counts as no answer, {percent(weighted["share_answered"])} are answered, and of these '
         f"{percent(weighted['accuracy_of_answered'])} rightly (source-weighted).\n\n"
         "![Histogram of probabilities by class](scores.png)"
+    )
+
+
+def _families(evaluation: Evaluation) -> str:
+    fit = evaluation["fit"]
+    if fit is None or (families := fit["families"]) is None:
+        return ""
+    rows = [
+        (row["family"], row["pictures"], row["sources"], share_and_interval(row["found"], row["interval"]))
+        for row in families["by_family"]
+    ]
+    return "\n\n".join(
+        [
+            "## Families of generators that no fit had seen",
+            *families_sentences(families),
+            table(("family", "pictures", "sources", f"found at {share(families['false_alarms'])} false alarms"), rows),
+        ]
     )
 
 

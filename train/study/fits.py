@@ -32,7 +32,6 @@ from ..fit.head import fit_head, new_model
 from ..fit.options import HeadArguments
 from ..fit.stored import fit_key, load_fit
 from ..jobs.shared_work import share_work
-from ..measure.sources import folds_of_sources
 from .landscape import RHO, measure_landscape, recipe_loss
 from .plan import Case
 
@@ -60,16 +59,13 @@ class Study:
         folder: where fits are kept.
         head: of the recipe, which cases change.
         training: of the recipe; its seed is replaced.
-        groups: of sources, held out in turn: the same for every case and seed.
+        group: (V,) number of the group that each view of the bank is held out with, as `split` gives it: the same for
+            every case and seed.
         largest_ratio: of the cases, which decides how many pictures those with a ratio are fitted on.
 
     Attributes:
         clean: (N,) rows of the bank that are pictures as they are, group after group.
-        group: (V,) number of the group that each view of the bank is in.
         banks: what cases name as their `bank`; "" is the first. All have the same rows.
-
-    Raises:
-        ValueError: there are fewer sources than groups, or a class lies in one group alone.
     """
 
     def __init__(
@@ -78,16 +74,14 @@ class Study:
         folder: Path,
         head: HeadArguments,
         training: RobustTrainingArguments,
-        groups: int,
+        group: NDArray,
         *,
         largest_ratio: int = 1,
     ) -> None:
-        """Split the sources into groups that hold both classes as evenly as whole sources allow."""
         self.head, self.training, self.folder = head, training, folder
-        self.groups, self.largest_ratio = range(groups), largest_ratio
+        self.group, self.groups, self.largest_ratio = group, range(int(group.max()) + 1), largest_ratio
         self.labels, self.sources = bank.rows["label"].to_numpy(), bank.rows["source"].to_numpy()
         self.view = bank.rows["view"].to_numpy()
-        self.group = _group_of_row(self.labels, self.sources, groups)
         clean = np.flatnonzero(self.view == 0)
         self.clean = clean[np.argsort(self.group[clean], kind="stable")]
         self.banks = {"": bank}
@@ -251,22 +245,6 @@ class Study:
         if name not in self._known_components:
             self._known_components[name] = fit_components(model, self._bank(case), rows)
         return self._known_components[name]
-
-
-def _group_of_row(labels: NDArray, sources: NDArray, groups: int) -> NDArray:
-    """Number of the group that each row is in, (V,)."""
-    number = len(np.unique(sources))
-    if not 2 <= groups <= number:
-        raise ValueError(f"`folds` must be from 2 to the bank's {number} sources, got {groups}.")
-    group_of_row = np.empty(len(labels), dtype=np.int64)
-    for group, (train_rows, held_out) in enumerate(folds_of_sources(labels, sources, groups)):
-        if len(np.unique(labels[train_rows])) < 2:
-            raise ValueError(
-                f"Without {sorted(set(sources[held_out]))} one class has no picture left: each class needs sources in "
-                "at least two groups; lower `folds`."
-            )
-        group_of_row[held_out] = group
-    return group_of_row
 
 
 def _head_tensors(model: RobustClipForImageClassification) -> dict[str, Tensor]:

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from ..options import SourceArguments, TargetArguments
+from ..options import HoldOutArguments, TargetArguments
+
+DEFAULT_FOLDS = 5
 
 
 @dataclass
-class StudyArguments(SourceArguments, TargetArguments):
+class StudyArguments(HoldOutArguments, TargetArguments):
     """What to study, on which data.
 
     The plan's cases change the recipe that the other arguments describe.
@@ -19,11 +21,17 @@ class StudyArguments(SourceArguments, TargetArguments):
         metadata={"help": "YAML file of cases (docs/studies.md); `ablation` is the one that ships."},
     )
     folds: int = field(
-        default=5, metadata={"help": "Groups of sources, held out in turn; at least 3 for a nested plan."}
+        default=DEFAULT_FOLDS,
+        metadata={"help": "Groups of sources, or periods, held out in turn; at least 3 for a nested plan."},
     )
     seeds: list[int] = field(
         default_factory=lambda: [0, 1, 2], metadata={"help": "Seeds of the fits; inner fits have the first."}
     )
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        super().__post_init__()
+        self.check_folds(self.folds, DEFAULT_FOLDS)
 
 
 @dataclass

@@ -64,7 +64,7 @@ def _settings(results: dict) -> str:
     text = (
         f"{pictures}, {settings['views']:,} views; backbone {made['backbone']}, bank "
         f"{made['bank']['fingerprint'][:12]}. "
-        f"{settings['folds']} groups of whole sources are held out in turn (real + generated pictures: {groups}). "
+        f"Pictures are {settings['protocol']}. {settings['folds']} groups (real + generated pictures: {groups}). "
         f"Seeds: {', '.join(map(str, settings['seeds']))}. Code {(made['git_commit'] or 'unknown')[:12]}, "
         f"{made['date']}.\n\nRecipe: {recipe}."
     )

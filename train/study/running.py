@@ -18,6 +18,7 @@ from ..features.bank import STANDARD_VIEW, FeatureBank
 from ..features.made_by import made_by
 from ..fit.options import HeadArguments
 from ..measure.bootstrap import DRAWS
+from ..measure.sources import protocol, split
 from . import landscape
 from .banks import check_bank, load_bank, possible, same_views
 from .figures import WORST_SOURCE_PICTURES, HeldOut
@@ -60,8 +61,6 @@ def run_study(
     plan = read_plan(ABLATION if arguments.plan == "ablation" else Path(arguments.plan))
     if not arguments.seeds or len(set(arguments.seeds)) < len(arguments.seeds):
         raise ValueError(f"`seeds` must be at least one number, each once, got {arguments.seeds}.")
-    if plan.nested and arguments.folds < 3:
-        raise ValueError(f"`folds` must be 3 or more, got {arguments.folds}: two are left out together.")
     bank = load_bank(arguments.bank, arguments.merge_sources, plan)
     check_bank(bank, plan)
     results = Run(bank, plan, arguments, head, training, draws).results()
@@ -93,7 +92,12 @@ class Run:
         self.plan, self.arguments, self.seeds = possible(plan, bank), arguments, arguments.seeds
         largest = max([1, *(case.ratio for case in self.plan.cases.values())])
         folder = Path(arguments.output) / "fits"
-        self.study = study = Study(bank, folder, head, training, arguments.folds, largest_ratio=largest)
+        group = split(bank.rows, arguments.hold_out, arguments.folds)
+        if plan.nested and group.max() < 2:
+            raise ValueError(
+                f"A nested plan leaves two groups out together and needs 3 or more, got {group.max() + 1}."
+            )
+        self.study = study = Study(bank, folder, head, training, group, largest_ratio=largest)
         for name in {case.bank for case in self.plan.cases.values()} - {""}:
             study.banks[name] = same_views(bank, name, load_bank(name, arguments.merge_sources, plan))
         delivery = bank.rows["delivery"].where(bank.rows["view"] == STANDARD_VIEW)
@@ -231,6 +235,7 @@ class Run:
             "views": len(study.labels),
             "delivered_pictures": {name: len(rows) for name, rows in self.views.items() if name != CLEAN},
             "folds": len(study.groups),
+            "protocol": protocol(study.banks[""].rows, self.arguments.hold_out, self.arguments.folds),
             "pictures_of_group": [
                 {name: int((study.group[part.index] == group).sum()) for name, part in by_class.items()}
                 for group in study.groups

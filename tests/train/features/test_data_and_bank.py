@@ -24,7 +24,7 @@ from train.features.bank import FeatureBank
 from train.features.making import build_feature_bank
 from train.fit.commands import fit_and_report
 from train.fit.fitting import UNFINISHED, FitArguments, fit
-from train.measure.sources import split_by_source
+from train.measure.sources import split
 from train.report.evaluation_file import read_evaluation, write_evaluation
 
 
@@ -181,7 +181,7 @@ def test_few_rows_give_a_head_with_fewer_components(bank, tmp_path, caplog):
     settings = arguments(tmp_path / "out", max_steps=3, per_device_train_batch_size=64)
     asked = {"head_depth": 1, "head_components": 100, "folds": 3}
     fitted = fit(FitArguments(bank=str(tmp_path / "bank"), **asked), settings)
-    held_out = np.bincount(split_by_source(bank.rows, 3)[bank.rows["view"] >= 0])
+    held_out = np.bincount(split(bank.rows, "source", 3)[bank.rows["view"] >= 0])
     possible = (held_out.sum() - held_out.max()) // 2  # half of what the largest group leaves
     assert f"{possible} head_components instead of 100" in caplog.text
     assert fitted.model.config.head_components == possible

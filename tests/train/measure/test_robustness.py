@@ -15,7 +15,7 @@ from train.features.file_facts import HASH_SIDE
 from train.features.making import build_feature_bank
 from train.measure.evaluation import evaluate_views
 from train.measure.robustness import measure_robustness
-from train.measure.sources import split_by_source
+from train.measure.sources import split
 from train.measure.text_leak import has_text, measure_text
 
 
@@ -208,8 +208,8 @@ def test_groups_of_sources_do_not_depend_on_how_many_views_were_probed():
     rows = views(number=96)
     bank = FeatureBank(rows, torch.zeros(len(rows), 2), None, {})
     clean = bank.select((rows["view"] == 0).to_numpy())
-    with_probes = dict(zip(rows["source"], split_by_source(bank.rows, 3), strict=True))
-    assert with_probes == dict(zip(clean.rows["source"], split_by_source(clean.rows, 3), strict=True))
+    with_probes = dict(zip(rows["source"], split(bank.rows, "source", 3), strict=True))
+    assert with_probes == dict(zip(clean.rows["source"], split(clean.rows, "source", 3), strict=True))
 
 
 def test_a_score_that_is_not_finite_is_refused_in_any_view():

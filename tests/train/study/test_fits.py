@@ -18,7 +18,7 @@ from train.fit.baselines import baseline_scores
 from train.fit.head import fit_head, new_model
 from train.fit.options import HeadArguments
 from train.losses import robust_loss
-from train.study.fits import Fit, Study
+from train.study.fits import Fit
 from train.study.plan import Case
 
 
@@ -131,16 +131,3 @@ def test_the_landscape_is_that_of_the_stored_head_on_its_training_rows(banks, tm
     expected = robust_loss(scores, labels, sources=sources, label_smoothing=settings.label_smoothing_factor)
     assert measured["loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
     assert measured["sharpness"]["rho"] == 0.05
-
-
-@pytest.mark.parametrize("groups", [1, 11])
-def test_there_must_be_a_source_for_every_group(banks, tmp_path, groups):
-    with pytest.raises(ValueError, match=f"`folds` must be from 2 to the bank's 10 sources, got {groups}"):
-        Study(FeatureBank.load(banks["image"]), tmp_path, HeadArguments(), training(tmp_path), groups)
-
-
-def test_a_class_of_one_source_is_refused(banks, tmp_path):
-    bank = FeatureBank.load(banks["image"])
-    bank.rows["source"] = np.where(bank.rows["label"] == 0, "only", bank.rows["source"])
-    with pytest.raises(ValueError, match="'only'.* one class has no picture left"):
-        Study(bank, tmp_path, HeadArguments(), training(tmp_path), 3)

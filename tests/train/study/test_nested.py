@@ -228,7 +228,8 @@ def test_the_command_takes_a_plan_by_place_and_a_recipe_after_it(tmp_path):
 @pytest.mark.parametrize(
     ("plan", "changes", "message"),
     [
-        ({}, {"folds": 2}, "`folds` must be 3 or more, got 2"),
+        ({}, {"folds": 2}, "A nested plan leaves two groups out together and needs 3 or more, got 2"),
+        ({}, {"hold_out": "date"}, "The bank has no dates of its generated pictures: make it again by `features`"),
         ({}, {"seeds": []}, "`seeds` must be at least one number"),
         ({}, {"seeds": [1, 1]}, "each once"),
         ({"kinds": {"snapshots": ["s99"]}}, {}, "snapshots must hold real sources of the bank, got .'s99'."),
