@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from accelerate import PartialState
 
 from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
@@ -18,10 +19,11 @@ from .features.bank import INFO_FILE, FeatureBank
 from .features.made_by import made_by
 from .features.making import build_feature_bank
 from .jobs.processes import start_processes
+from .measure.bias_audit import rule_folds
 from .measure.calibration import Calibration
 from .measure.evaluation import evaluate_views
 from .measure.schema import VERSION, Evaluation
-from .measure.text_leak import has_text, measure_text, scores_by_input
+from .measure.text_leak import measure_text, scores_by_input
 from .options import EvaluateArguments
 from .report.evaluation_file import EVALUATION_FILE, read_evaluation, write_evaluation
 from .report.summary import summary
@@ -107,12 +109,13 @@ def evaluate_checkpoint(
     clean = (rows["view"] == 0).to_numpy(copy=True)
     pictures = rows[clean]
     parts = scores_by_input(model, bank, np.flatnonzero(clean))
+    text = None if bank.text_embeds is None else bank.text_embeds[torch.from_numpy(clean)]
     if in_sample := _is_in_sample(checkpoint, bank):
         logger.warning("The checkpoint was fitted on these very pictures: its figures here are in-sample, too good.")
     evaluation: Evaluation = {
         "version": VERSION,
         **evaluate_views(rows, **thresholds, training=training),
-        "text": measure_text(pictures, has_text(bank, clean), parts),
+        "text": measure_text(pictures, text, parts, rule_folds(pictures)[0]),
         "fit": None,
         "checkpoint": {
             "name": name or str(checkpoint),

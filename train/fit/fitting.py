@@ -11,6 +11,7 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import torch
 
 from modeling import RobustClipForImageClassification
 from modeling.cautions.known_data import KnownData
@@ -28,7 +29,7 @@ from ..measure.families import measure_families
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
 from ..measure.shapes import number_shapes, unbalanced
 from ..measure.sources import join_sources, protocol, split
-from ..measure.text_leak import PARTS, has_text, measure_text
+from ..measure.text_leak import PARTS, measure_text
 from .baselines import BASELINES
 from .head import backbone_folder, fit_head, new_model
 from .held_out import held_out_scores
@@ -122,6 +123,8 @@ def _measure(
     rows = calibration.judge(rows)
     pictures = rows[clean]
     parts = {name: scores[name][clean] for name in PARTS if name in scores}
+    text = None if bank.text_embeds is None else bank.text_embeds[torch.from_numpy(clean)]
+    folds = [(np.flatnonzero(fold[clean] != number), np.flatnonzero(fold[clean] == number)) for number in set(fold)]
     fit_facts: FitFacts = {
         "protocol": protocol(bank.rows, arguments.hold_out, arguments.folds),
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
@@ -138,7 +141,7 @@ def _measure(
     evaluation: Evaluation = {
         "version": VERSION,
         **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
-        "text": measure_text(pictures, has_text(bank, clean), parts),
+        "text": measure_text(pictures, text, parts, folds),
         "fit": fit_facts,
         "checkpoint": None,
         "made_by": made_by(bank),

@@ -86,7 +86,7 @@ def audit_bias(
         names of those that give the classes away, the detector on matched pictures, and duplicates.
     """
     facts = _fact_columns(pictures)
-    folds, protocol = _folds(pictures)
+    folds, protocol = rule_folds(pictures)
     rules: dict[str, Figure | None] = {}
     scores = np.full(len(pictures), np.nan)
     facts["all together"] = pd.concat(list(facts.values()), axis=1)
@@ -140,7 +140,7 @@ def _fact_columns(pictures: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: pd.DataFrame(columns, dtype=float) for name, columns in values.items()}
 
 
-def _folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
+def rule_folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], str]:
     """(rows fitted on, rows scored) of every fold, and the protocol in words; by source wherever possible."""
     labels, sources = pictures["label"].to_numpy(), pictures["source"].to_numpy()
     if len(np.unique(labels)) < 2:
@@ -239,4 +239,4 @@ def _median(values: pd.Series) -> float | None:
     return float(known.median()) if len(known) else None
 
 
-__all__ = ["GIVES_AWAY", "Unreadable", "audit_bias", "audit_records"]
+__all__ = ["GIVES_AWAY", "Unreadable", "audit_bias", "audit_records", "rule_folds"]

@@ -262,11 +262,12 @@ class BiasAudit(TypedDict):
     duplicates: Duplicates
 
 
-class TextLeak(TypedDict):
-    """What a text gives away; AUC by what the detector sees."""
+class TextFigures(TypedDict):
+    """What a text does; AUC by what is seen. `warning`: that it gives the label away, and by what."""
 
     pictures_with_text: ByClass[float | None]
     auc: dict[str, Figure | None]
+    warning: str | None
 
 
 class AffineCalibration(TypedDict):
@@ -370,7 +371,7 @@ class Evaluation(ViewFigures):
     """evaluation.json. Either `fit` or `checkpoint` is there."""
 
     version: int
-    text: TextLeak | None
+    text: TextFigures | None
     fit: FitFacts | None
     checkpoint: CheckpointFacts | None
     made_by: MadeBy
@@ -405,7 +406,7 @@ __all__ = [
     "SourceGroup",
     "SourceWeighted",
     "StyleGroup",
-    "TextLeak",
+    "TextFigures",
     "Verdicts",
     "ViewFigures",
     "Worst",

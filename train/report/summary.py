@@ -9,7 +9,9 @@ from .verdicts import families_sentences
 
 def summary(evaluation: Evaluation) -> str:
     """A line a figure, with its 95 % interval."""
-    lines = [
+    text = evaluation["text"]
+    lines = [text["warning"]] if text is not None and text["warning"] else []
+    lines += [
         f"ROC AUC: {number(evaluation['auc'])}",
         f"ROC AUC, source-weighted: {number(evaluation['source_weighted']['auc'])}",
         f"TPR at 1 % FPR, threshold chosen in-sample: {percent(evaluation['tpr_at_1_percent_fpr'])}",

@@ -72,6 +72,8 @@ def _head(evaluation: Evaluation) -> str:
         f"{made['date']}."
     )
     lines += worst_sentences(evaluation["worst"])
+    if (text := evaluation["text"]) is not None and text["warning"]:
+        lines.append(f"**{text['warning']}**")
     if warning := evaluation["bias_audit"]["warning"]:
         lines.append(f"**{warning}**")
     return "\n\n".join(lines)
@@ -155,8 +157,8 @@ def _text(evaluation: Evaluation) -> str:
     return "\n\n".join(
         [
             title,
-            f"{shares[REAL]} of real and {shares[GENERATED]} of generated pictures have a text. Where text alone, or "
-            "having one at all, tells the classes apart, it gives the label away.",
+            f"{shares[REAL]} of real and {shares[GENERATED]} of generated pictures have a text. Where a classifier of "
+            "the texts alone, or having one at all, tells the classes apart, text gives the label away.",
             table(("the detector sees", "ROC AUC"), [(name, number(auc)) for name, auc in text["auc"].items()]),
         ]
     )

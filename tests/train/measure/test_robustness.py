@@ -16,7 +16,6 @@ from train.features.making import build_feature_bank
 from train.measure.evaluation import evaluate_views
 from train.measure.robustness import measure_robustness
 from train.measure.sources import split
-from train.measure.text_leak import has_text, measure_text
 
 
 def by_record(rows, view):
@@ -187,21 +186,6 @@ def test_a_selected_bank_keeps_rows_and_embeddings_together(probed_bank):
     assert len(kept) == len(kept.image_embeds) == 23
     assert torch.equal(kept.image_embeds[0], bank.image_embeds[int(np.flatnonzero(bank.rows["view"] == 1)[0])])
     assert bank.select(np.ones(len(bank), dtype=bool)) is bank
-
-
-def test_a_text_that_only_generated_pictures_have_is_shown_as_a_leak():
-    rng = np.random.default_rng(0)
-    label = np.arange(40) % 2
-    pictures = pd.DataFrame({"label": label, "source": [f"s{i % 8}" for i in range(40)], "score": rng.normal(size=40)})
-    text = torch.from_numpy(label[:, None] * rng.normal(size=(40, 4))).float()
-    bank = FeatureBank(pictures, torch.zeros(40, 4), text, {})
-    parts = {name: pictures["score"].to_numpy() for name in ("image only", "text only", "same text")}
-    written = has_text(bank, np.ones(40, dtype=bool))
-    measured = measure_text(pictures, written, parts)
-    assert measured["pictures_with_text"] == {"real": 0.0, "generated": 1.0}
-    assert measured["auc"]["a text at all"]["value"] == 1
-    assert measured["auc"]["text only"]["value"] == pytest.approx(roc_auc_score(label, pictures["score"]))
-    assert measure_text(pictures, np.zeros(40, dtype=bool), {}) is None
 
 
 def test_groups_of_sources_do_not_depend_on_how_many_views_were_probed():

@@ -79,6 +79,7 @@ NEW = {
     "text": {
         "pictures_with_text": {"real": 0.123, "generated": 1.0},
         "auc": {"image and text": FIGURE, "image only": FIGURE, "text only": None, "same text": FIGURE},
+        "warning": "Text leaks.",
     },
 }
 
@@ -165,6 +166,7 @@ def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config)
     assert "a secret name" not in text
     assert "12.3 % of the real pictures and 100.0 % of the generated ones have a text." in text
     assert "| text only | not defined here |" in text
+    assert "\n## Figures\n\n**Text leaks.**\n\n" in text
 
 
 def test_parts_that_are_null_are_named_as_not_measured(evaluation, config):

@@ -15,6 +15,7 @@ from train.report.evaluation_file import write_evaluation
 from train.report.markdown import cell, number, percent, table
 from train.report.page import html_page
 from train.report.plots import _sources, write_plots
+from train.report.summary import summary
 from train.report.tables import PICTURE_COLUMNS, csv_tables, duplicates_csv
 from train.report.writing import report_text, write_report
 
@@ -260,12 +261,17 @@ def test_pictures_that_were_trained_on_are_announced_first(evaluation):
 
 def test_text_and_leaks_are_reported(evaluation):
     figure = {"value": 0.9876, "interval": None}
-    evaluation["text"] = {"pictures_with_text": {"real": 0.0, "generated": 1.0}, "auc": {"text only": figure}}
+    text = {"pictures_with_text": {"real": 0.0, "generated": 1.0}, "auc": {"text only": figure}}
+    evaluation["text"] = text | {"warning": "Text leaks."}
     evaluation["bias_audit"]["warning"] = "It leaks."
     evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 3, "examples": [("p0", "t0", 1)]}
     markdown = report_text(evaluation)
     assert "| text only | 0.988 (no interval) |" in markdown
     assert "**It leaks.**" in markdown
+    assert markdown.index("**Text leaks.**") < markdown.index("## Ranking")
+    assert summary(evaluation).startswith("Text leaks.\nROC AUC")
+    evaluation["text"]["warning"] = None
+    assert summary(evaluation).startswith("ROC AUC")
     assert "3 pictures are also in the training data" in markdown
     assert "named in duplicates.csv" in markdown
     named = duplicates_csv(evaluation["bias_audit"])
