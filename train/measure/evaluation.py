@@ -22,6 +22,7 @@ from .bootstrap import (
 from .calibration import calibrate
 from .groups import measure_groups, worst_groups
 from .metrics import RANKING, brier_score, expected_calibration_error, ranking, reliability, roc_auc
+from .newest import newest_generated
 from .robustness import measure_robustness
 from .schema import (
     ByClass,
@@ -135,6 +136,7 @@ def evaluate_views(
         "random_deliveries": None if random.empty else _random_deliveries(random),
         "robustness": measure_robustness(rows),
         "bias_audit": audit_bias(clean, training),
+        "newest_generated": newest_generated(clean),
     }
 
 

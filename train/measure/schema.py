@@ -342,6 +342,14 @@ class CheckpointFacts(TypedDict):
     in_sample: bool | None
 
 
+class Newest(TypedDict):
+    """The newest generated picture, and the family of generators whose first picture is the last; by dates known."""
+
+    date: str
+    family: str | None
+    family_since: str | None
+
+
 class ScoreFigures(Groups):
     """What scores and labels alone give. Rankings choose their thresholds in-sample."""
 
@@ -365,6 +373,7 @@ class ViewFigures(ScoreFigures):
     random_deliveries: RandomDeliveries | None
     robustness: Robustness | None
     bias_audit: BiasAudit
+    newest_generated: Newest | None
 
 
 class Evaluation(ViewFigures):
@@ -397,6 +406,7 @@ __all__ = [
     "InTraining",
     "Interval",
     "Matched",
+    "Newest",
     "RandomDeliveries",
     "ReliabilityBin",
     "Robustness",

@@ -22,6 +22,7 @@ from ..parsing import read_yaml
 from .audit import audit_finding
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
+from .release import release_sentence
 from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
 
 NOTES_FILE = "card.yaml"
@@ -104,6 +105,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
         .get_template("model_card.md")
         .render(
             metadata=_metadata(evaluation, config, notes).to_yaml(),
+            release=release_sentence(evaluation, notes),
             notes=notes,
             config=config,
             backbone=hub_name(config),

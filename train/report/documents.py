@@ -19,6 +19,7 @@ from .card import figures_table, fit_facts, folder_card, read_notes
 from .evaluation_file import read_evaluation
 from .markdown import share
 from .options import CardArguments
+from .release import newest_sentence
 from .verdicts import worst_sentences
 
 COMMAND = "python -m train card"
@@ -119,9 +120,10 @@ def _measured(published: Published) -> str:
     evaluation = published.evaluation
     release = f"Release {version} of the" if (version := published.notes.get("version")) else "The"
     pictures = sum(evaluation["pictures"].values())
+    newest = newest_sentence(evaluation)
     return (
         f"{release} embedded default, measured on {evaluation['made_by']['date']} on {pictures:,} pictures "
-        f"([their sources](docs/data.md)). Intervals are a bootstrap over sources.\n"
+        f"([their sources](docs/data.md)).{f' {newest}' if newest else ''} Intervals are a bootstrap over sources.\n"
     )
 
 

@@ -131,6 +131,14 @@ def test_a_changed_figure_changes_the_card(change, evaluation, config):
     assert "12.3 %" in after or "0.123" in after
 
 
+def test_the_card_names_the_release_and_how_new_its_generators_are(evaluation, config):
+    newest = {"date": "2026-08", "family": "A|B", "family_since": "2025-11"}
+    text = model_card(evaluation | {"newest_generated": newest}, config, {"version": 7})
+    assert f"\nRelease 7 of {evaluation['made_by']['date']}. The newest generated pictures are of 2026-08, " in text
+    assert "the newest family of generators (A\\|B) is of 2025-11.\n" in text
+    assert "Release" not in model_card(evaluation | {"newest_generated": None}, config, None)
+
+
 def test_a_card_without_notes_claims_nothing_about_the_data(evaluation, config):
     text = model_card(evaluation, RobustClipConfig.from_dict(config), None)
     assert "# Detector of AI-generated images\n" in text
