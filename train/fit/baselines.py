@@ -27,8 +27,11 @@ def baseline_scores(
     features, labels = bank.image_embeds.numpy(), bank.rows["label"].to_numpy()[train_rows]
     if bank.text_embeds is not None:
         features = np.concatenate([features, bank.text_embeds.numpy()], axis=1)
-    sources = bank.rows["source"].to_numpy()[train_rows]
-    weights = source_weights(labels, sources) * len(train_rows) if weighted else np.ones(len(train_rows))
+    weights = np.ones(len(train_rows))
+    if weighted:
+        fitted = bank.rows.iloc[train_rows]
+        views = len(fitted) // int((fitted["view"] == 0).sum())
+        weights = source_weights(labels, fitted["source"], views=views) * len(fitted)
     if balance_shapes:
         weights = balance_by_shape(labels, number_shapes(bank.rows.iloc[train_rows]), weights)
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))

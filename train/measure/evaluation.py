@@ -29,10 +29,10 @@ from .schema import (
     ByVerdict,
     Comparison,
     Figure,
+    Judged,
     RandomDeliveries,
     ScoreFigures,
     Share,
-    SourceWeighted,
     Verdicts,
     ViewFigures,
 )
@@ -50,8 +50,8 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     Returns:
         Intervals are 95 %: a bootstrap over sources; a share of one group has the wider of it and Wilson's over
         pictures; elsewhere an interval is `None` where a class has one source only. A figure that needs both classes
-        is `None` where one is missing. Source-weighted figures weigh as the calibration does; of the groups see
-        `measure_groups`. From 20,000 rows on intervals are of scores rounded to quantiles, see `bootstrap_interval`.
+        is `None` where one is missing. Weights are those of `source_weights`; of the groups see `measure_groups`.
+        From 20,000 rows on intervals are of scores rounded to quantiles, see `bootstrap_interval`.
 
     Raises:
         ValueError: no rows, or scores that are not finite.
@@ -65,7 +65,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         "pictures": _count_by_class(rows),
         "sources": {name: int(rows[rows["label"] == label]["source"].nunique()) for label, name in enumerate(CLASSES)},
         **with_intervals(RANKING, ranking, rows, rows["score"].to_numpy(dtype=float)),
-        "source_weighted": _source_weighted(rows),
+        **_plain_and_source_weighted(rows),
         "thresholds": {REAL: real_threshold, GENERATED: generated_threshold},
         "verdicts": _verdicts_by_class(rows),
         **groups,
@@ -78,15 +78,21 @@ def _count_by_class(rows: pd.DataFrame) -> ByClass[int]:
     return {name: int((rows["label"] == label).sum()) for label, name in enumerate(CLASSES)}
 
 
-def _source_weighted(rows: pd.DataFrame) -> SourceWeighted:
-    """Figures with the same weight for each source of a class, and half of it for each class."""
-    weights = source_weights(rows["label"], rows["source"])
+def _plain_and_source_weighted(rows: pd.DataFrame) -> dict[str, Any]:
+    """`plain` and `source_weighted` of an evaluation."""
+    labels, weights = rows["label"].to_numpy(), source_weights(rows["label"], rows["source"])
+    alike = source_weights(labels, np.arange(len(rows)))  # as if each picture were a source
+    auc = with_interval(rows, roc_auc, weights)
+    return {"plain": _judged(rows, alike), "source_weighted": {"auc": auc, **_judged(rows, weights)}}
+
+
+def _judged(rows: pd.DataFrame, weights: NDArray) -> Judged:
+    """Figures of probabilities and verdicts with these weights (N,)."""
     answered = rows["verdict"] != UNCERTAIN
     flagged_rightly = (rows["verdict"] == GENERATED) == (rows["label"] == 1)
     right = rows["verdict"] == np.where(rows["label"] == 1, GENERATED, REAL)
     # Name, figure, what it is of, and whether it is defined for one class.
     asked: list[tuple[str, Statistic, pd.Series, bool]] = [
-        ("auc", roc_auc, rows["score"], False),
         ("brier_score", brier_score, rows["probability"], False),
         ("share_answered", weighted_mean, answered, True),
         ("accuracy_of_answered", weighted_mean, right.where(answered), True),
@@ -102,7 +108,7 @@ def _source_weighted(rows: pd.DataFrame) -> SourceWeighted:
         error = expected_calibration_error(rows["label"], rows["probability"], weights)
         figures["expected_calibration_error"] = {"value": error, "interval": None}
     figures["reliability"] = reliability(rows["label"], rows["probability"], weights)
-    return cast(SourceWeighted, figures)
+    return cast(Judged, figures)
 
 
 def evaluate_views(
@@ -210,10 +216,11 @@ def _verdict_shares(rows: pd.DataFrame) -> ByVerdict[Share] | None:
     """Share of each verdict among rows of one class."""
     if rows.empty:
         return None
+    weights = source_weights(rows["label"], rows["source"])
     shares: ByVerdict[Share] = {}
     for verdict in VERDICTS:
         hit = (rows["verdict"] == verdict).astype(float)
-        source_weighted = float(rows.assign(hit=hit).groupby("source")["hit"].mean().mean())
+        source_weighted = float(np.average(hit, weights=weights))
         shares[verdict] = {"source_weighted": source_weighted, **cast(Figure, mean_with_interval(rows, hit))}
     return shares
 

@@ -30,7 +30,7 @@ class Figure(TypedDict):
 
 
 class Share(Figure):
-    """A share of pictures, also with the same weight for each source."""
+    """A share of pictures, also by the rule of `source_weights`."""
 
     source_weighted: float
 
@@ -48,16 +48,21 @@ class ReliabilityBin(TypedDict):
     share_generated: float
 
 
-class SourceWeighted(TypedDict):
-    """Figures with the same weight for each source of a class, and half of it for each class."""
+class Judged(TypedDict):
+    """Figures of probabilities and verdicts; each class has half of the weight."""
 
-    auc: Figure | None
     brier_score: Figure | None
     share_answered: Figure | None
     accuracy_of_answered: Figure | None
     balanced_accuracy: Figure | None
     expected_calibration_error: Figure | None
     reliability: list[ReliabilityBin]
+
+
+class SourceWeighted(Judged):
+    """Figures by the rule of `source_weights`: a source of a class weighs min(its pictures of the class, 5)."""
+
+    auc: Figure | None
 
 
 _OfClass = TypedDict("_OfClass", {"class": ClassName})  # "class" is a keyword of the language
@@ -351,7 +356,10 @@ class Newest(TypedDict):
 
 
 class ScoreFigures(Groups):
-    """What scores and labels alone give. Rankings choose their thresholds in-sample."""
+    """What scores and labels alone give. Rankings choose their thresholds in-sample.
+
+    In `plain` every picture of a class weighs the same.
+    """
 
     pictures: ByClass[int]
     sources: ByClass[int]
@@ -361,6 +369,7 @@ class ScoreFigures(Groups):
     tpr_at_1_percent_fpr: Figure | None
     tpr_at_5_percent_fpr: Figure | None
     equal_error_rate: Figure | None
+    plain: Judged
     source_weighted: SourceWeighted
     thresholds: ByClass[float]
     verdicts: Verdicts
@@ -405,6 +414,7 @@ __all__ = [
     "Groups",
     "InTraining",
     "Interval",
+    "Judged",
     "Matched",
     "Newest",
     "RandomDeliveries",

@@ -1,4 +1,4 @@
-"""Sources of pictures: which ones are joined, what is held out together, and weights that give them equal totals."""
+"""Sources of pictures: which are joined, what is held out together, and weights under which no large one decides."""
 
 from functools import partial
 
@@ -7,6 +7,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
+# From so many pictures of a class on, all sources weigh the same.
+FULL_SOURCE = 5
 # scikit-learn looks at every fold's balance anew for each source: 50,000 of them take half a minute.
 MANY_SOURCES = 2000
 # What can be held out whole: `--hold_out`.
@@ -210,11 +212,22 @@ def _fold_of_source(labels: NDArray, source_of_row: NDArray, number: int) -> lis
     return folds
 
 
-def source_weights(labels: ArrayLike, sources: ArrayLike) -> NDArray[np.float64]:
-    """Weights (N,) that give every source of a class the same total, and each class half of all."""
+def source_weights(labels: ArrayLike, sources: ArrayLike, *, views: int = 1) -> NDArray[np.float64]:
+    """Weights (N,) under which no large source decides: the one rule of everything that is called source-weighted.
+
+    A source's pictures of a class weigh min(pictures, FULL_SOURCE) together, and the same each; each class weighs half
+    of all. So sources of FULL_SOURCE pictures or more weigh alike, and smaller ones in proportion: one picture says
+    less of its source than twelve do, and where hundreds of sources have one, they would decide instead.
+
+    Args:
+        labels: (N,) of 0 and 1.
+        sources: (N,) names.
+        views: rows a picture has.
+    """
     labels = np.asarray(labels)
     source_of_row, _ = number_sources(labels, sources)
-    weights = 1.0 / np.bincount(source_of_row)[source_of_row]
+    sizes = np.bincount(source_of_row) / views
+    weights = (np.minimum(sizes, FULL_SOURCE) / sizes)[source_of_row]
     for label in np.unique(labels):
         weights[labels == label] /= weights[labels == label].sum() * len(np.unique(labels))
     return weights
@@ -236,6 +249,7 @@ def number_sources(labels: NDArray, sources: ArrayLike) -> tuple[NDArray[np.int6
 __all__ = [
     "FAMILY_PICTURES",
     "HOLD_OUT",
+    "FULL_SOURCE",
     "MANY_SOURCES",
     "family_groups",
     "folds_of_sources",

@@ -18,6 +18,7 @@ from modeling.files import write_text
 from modeling.verdicts import CLASSES, GENERATED, REAL
 
 from ..measure.schema import Evaluation, Figure, FitFacts
+from ..measure.sources import FULL_SOURCE
 from ..parsing import read_yaml
 from .audit import audit_finding
 from .evaluation_file import read_evaluation
@@ -120,6 +121,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             settings=fit["arguments"],
             made_by=evaluation["made_by"],
             classes=CLASSES,
+            full_source=FULL_SOURCE,
         )
     )
 
@@ -132,10 +134,9 @@ def _metadata(evaluation: Evaluation, config: dict, notes: dict) -> ModelCardDat
         ("average_precision", "Average precision", evaluation["average_precision"]),
         ("false_positive_rate", "FPR at the operating point", _called_generated(evaluation, REAL)),
         ("recall", "TPR at the operating point", _called_generated(evaluation, GENERATED)),
-        (
-            "expected_calibration_error",
-            "Expected calibration error, source-weighted",
-            evaluation["source_weighted"]["expected_calibration_error"],
+        *(
+            ("expected_calibration_error", f"Expected calibration error{of}", weighted["expected_calibration_error"])
+            for of, weighted in (("", evaluation["plain"]), (", source-weighted", evaluation["source_weighted"]))
         ),
     ]
     dataset = notes.get("dataset", {"name": "Pictures of held-out sources", "type": "custom"})

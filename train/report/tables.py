@@ -60,9 +60,10 @@ def duplicates_csv(audit: BiasAudit) -> str:
 
 
 def _reliability(evaluation: Evaluation) -> str:
-    """A row a tenth: of everything, source-weighted, and of each generator and style against the other class."""
+    """A row a tenth: of everything, plain and source-weighted, and of generators and styles against the others."""
     groups: list[tuple[str, str, str, list[ReliabilityBin] | None]] = [
-        ("all", "", "", evaluation["source_weighted"]["reliability"]),
+        ("all", "", "", evaluation["plain"]["reliability"]),
+        ("all, source-weighted", "", "", evaluation["source_weighted"]["reliability"]),
         *(
             ("generator", row["generator"], row["class"], row["balanced_reliability"])
             for row in evaluation["by_generator"]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -9,6 +10,7 @@ from modeling.files import staged
 from modeling.verdicts import GENERATED, REAL
 
 from ..measure.schema import Evaluation
+from ..measure.sources import FULL_SOURCE
 from .audit import audit_section, duplicates_section
 from .evaluation_file import as_written
 from .groups import groups_section
@@ -18,6 +20,9 @@ from .plots import write_plots
 from .robustness import random_section, robustness_section
 from .tables import csv_tables
 from .verdicts import VERDICT_HEADER, families_sentences, verdict_rows, worst_sentences
+
+# Fields of a reliability bin that the report shows.
+_TENTH: tuple[Literal["mean_probability"], Literal["share_generated"]] = ("mean_probability", "share_generated")
 
 
 def write_report(folder: Path, evaluation: Evaluation, pictures: pd.DataFrame) -> None:
@@ -80,32 +85,38 @@ def _head(evaluation: Evaluation) -> str:
 
 
 def _ranking(evaluation: Evaluation) -> str:
-    weighted = evaluation["source_weighted"]
+    plain, weighted = evaluation["plain"], evaluation["source_weighted"]
     rows = [
-        ("ROC AUC", number(evaluation["auc"])),
-        ("ROC AUC, source-weighted", number(weighted["auc"])),
-        ("average precision", number(evaluation["average_precision"])),
-        ("balanced accuracy at the operating point, source-weighted", number(weighted["balanced_accuracy"])),
-        ("Brier score, source-weighted (0.25 = a constant 0.5)", number(weighted["brier_score"])),
-        ("expected calibration error, source-weighted", number(weighted["expected_calibration_error"])),
-        ("TPR at 1 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_1_percent_fpr"])),
-        ("TPR at 5 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_5_percent_fpr"])),
-        ("equal error rate, threshold chosen in-sample", percent(evaluation["equal_error_rate"])),
+        ("ROC AUC", number(evaluation["auc"]), number(weighted["auc"])),
+        ("average precision", number(evaluation["average_precision"]), ""),
+        *(
+            (name, number(plain[field]), number(weighted[field]))
+            for name, field in (
+                ("balanced accuracy at the operating point", "balanced_accuracy"),
+                ("Brier score (0.25 = a constant 0.5)", "brier_score"),
+                ("expected calibration error", "expected_calibration_error"),
+            )
+        ),
+        ("TPR at 1 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_1_percent_fpr"]), ""),
+        ("TPR at 5 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_5_percent_fpr"]), ""),
+        ("equal error rate, threshold chosen in-sample", percent(evaluation["equal_error_rate"]), ""),
     ]
     if (fit := evaluation["fit"]) is not None:
         for name, baseline in fit["baselines"].items():
-            rows.append((f"{name}: ROC AUC", f"{baseline['auc']:.3f}"))
-            rows.append((f"head minus {name}", number(baseline["auc_difference"])))
+            rows.append((f"{name}: ROC AUC", f"{baseline['auc']:.3f}", f"{baseline['auc_source_weighted']:.3f}"))
+            differences = (number(baseline[f"auc{weights}_difference"]) for weights in ("", "_source_weighted"))
+            rows.append((f"head minus {name}", *differences))
     return (
         "## Ranking\n\n"
-        + table(("figure", "value and 95 % interval"), rows)
+        + table(("figure", "value and 95 % interval", "source-weighted"), rows)
         + "\n\nA threshold chosen in-sample is chosen on these very pictures: for comparison with other work only.\n\n"
         "![ROC curve with the shipped operating points](roc.png)"
     )
 
 
 def _verdicts(evaluation: Evaluation) -> str:
-    thresholds, weighted, fit = evaluation["thresholds"], evaluation["source_weighted"], evaluation["fit"]
+    thresholds, fit = evaluation["thresholds"], evaluation["fit"]
+    plain, weighted = evaluation["plain"], evaluation["source_weighted"]
     rows = verdict_rows(evaluation["verdicts"], "shipped thresholds")
     if fit is not None:
         rows += verdict_rows(fit["verdicts"], "thresholds of the other folds")
@@ -113,8 +124,9 @@ def _verdicts(evaluation: Evaluation) -> str:
         "## Verdicts\n\n"
         + table(VERDICT_HEADER, rows)
         + f'\n\n"Generated" from probability {thresholds[GENERATED]:.3f}, "real" up to {thresholds[REAL]:.3f}. '
-        f'Where "uncertain" counts as no answer, {percent(weighted["share_answered"])} are answered, and of these '
-        f"{percent(weighted['accuracy_of_answered'])} rightly (source-weighted).\n\n"
+        f'Where "uncertain" counts as no answer, {percent(plain["share_answered"])} are answered, and of these '
+        f"{percent(plain['accuracy_of_answered'])} rightly; source-weighted {percent(weighted['share_answered'])} and "
+        f"{percent(weighted['accuracy_of_answered'])}. Each class counts half.\n\n"
         "![Histogram of probabilities by class](scores.png)"
     )
 
@@ -137,14 +149,16 @@ def _families(evaluation: Evaluation) -> str:
 
 
 def _calibration(evaluation: Evaluation) -> str:
+    both = zip(evaluation["plain"]["reliability"], evaluation["source_weighted"]["reliability"], strict=True)
     rows = [
-        (row["pictures"], f"{row['mean_probability']:.3f}", f"{row['share_generated']:.3f}")
-        for row in evaluation["source_weighted"]["reliability"]
+        (plain["pictures"], *(f"{row[name]:.3f}" for row in (plain, weighted) for name in _TENTH))
+        for plain, weighted in both
     ]
+    header = ("pictures", "mean probability", "share generated")
     return (
         "## Calibration\n\nOf pictures that get a probability near p, the share p should be generated "
-        "(source-weighted; both classes equally likely beforehand).\n\n"
-        + table(("pictures", "mean probability", "share generated"), rows)
+        "(both classes equally likely beforehand).\n\n"
+        + table((*header, *(f"{name}, source-weighted" for name in header[1:])), rows)
         + "\n\n![Reliability diagram](reliability.png)"
     )
 
@@ -173,7 +187,9 @@ def _reading(evaluation: Evaluation) -> str:
         "the truth, and resamples lie higher still.\n"
         "- An AUC of 0.5 is chance. FPR: the share of real pictures called generated, the error that hurts people. "
         "TPR: the share of generated pictures called generated.\n"
-        "- Source-weighted: every source of a class has the same weight, and each class half of it.\n"
+        f"- Source-weighted: a source weighs as many pictures as it has of a class, and at most {FULL_SOURCE}. So "
+        "those of as many or more weigh alike, and smaller ones in proportion. Each class has half of all weight, "
+        "here and in the plain figures beside them, where every picture of a class weighs the same.\n"
         "- The thresholds assume that new pictures come from sources like these. `python -m train calibrate` sets "
         "them on your own photographs.\n"
         "- Plots and tables: the CSV files beside this report; everything in full: evaluation.json."

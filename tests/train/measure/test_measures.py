@@ -239,9 +239,11 @@ def frame(labels, scores, sources):
 
 
 def test_evaluation_counts_verdicts_by_class_source_and_generator():
-    rows = frame(np.array([0, 0, 0, 1, 1]), np.array([-3.0, 0.0, 3.0, 3.0, 0.0]), np.array(list("aabcc")))
+    """Real source a has ten pictures (five right, five uncertain), b five (wrong): both weigh five."""
+    scores = np.array([-3.0] * 5 + [0.0] * 5 + [3.0] * 5 + [3.0, 0.0])
+    rows = frame(np.array([0] * 15 + [1] * 2), scores, np.array([*"aaaaaaaaaabbbbbcc"]))
     report = evaluate_scores(rows, real_threshold=0.2, generated_threshold=0.8)
-    assert report["pictures"] == {"real": 3, "generated": 2}
+    assert report["pictures"] == {"real": 15, "generated": 2}
     assert report["verdicts"]["real"]["generated"]["value"] == pytest.approx(1 / 3)
     assert report["verdicts"]["real"]["generated"]["source_weighted"] == pytest.approx(1 / 2)
     assert report["verdicts"]["generated"]["uncertain"]["value"] == 0.5
@@ -249,8 +251,11 @@ def test_evaluation_counts_verdicts_by_class_source_and_generator():
     assert report["by_generator"][0]["called_generated"] == 0.5
     assert report["auc"]["value"] == pytest.approx(4 / 6)
     assert [(row["class"], row["uncertain"]) for row in report["by_style"]] == [("generated", 0.5), ("real", 1 / 3)]
-    weighted = report["source_weighted"]
-    # Real sources a (one right, one uncertain) and b (wrong) weigh the same, and so do the classes.
+    plain, weighted = report["plain"], report["source_weighted"]
+    # Of real pictures two thirds are answered, half of these rightly; each class weighs half.
+    assert plain["share_answered"]["value"] == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert plain["accuracy_of_answered"]["value"] == pytest.approx((1 / 3 + 1 / 2) / (2 / 3 + 1 / 2))
+    assert plain["balanced_accuracy"]["value"] == pytest.approx((2 / 3 + 1 / 2) / 2)
     assert weighted["share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
     assert weighted["accuracy_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
     assert weighted["balanced_accuracy"]["value"] == pytest.approx((0.5 + 0.5) / 2)

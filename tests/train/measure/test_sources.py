@@ -63,9 +63,17 @@ def test_fifty_thousand_sources_are_dealt_out_evenly():
     assert [labels[rows].sum() for _, rows in found] == [5000] * 5
 
 
-def test_source_weights_give_sources_and_classes_equal_totals():
-    labels, sources = np.array([0, 0, 0, 1, 1]), np.array(["a", "a", "b", "a", "c"])
-    assert source_weights(labels, sources).tolist() == pytest.approx([0.125, 0.125, 0.25, 0.25, 0.25])
+def test_a_source_weighs_its_pictures_and_at_most_five():
+    # Real: a has 10 pictures, b 5 and c 1, which weigh 5, 5 and 1. Generated: a has 2, d 2.
+    labels, sources = np.array([0] * 16 + [1] * 4), np.array([*"aaaaaaaaaabbbbbcaadd"])
+    expected = [5 / 10 / 11 / 2] * 10 + [1 / 11 / 2] * 6 + [1 / 4 / 2] * 4
+    assert source_weights(labels, sources).tolist() == pytest.approx(expected)
+
+
+def test_views_of_a_picture_share_its_weight():
+    labels, sources = np.array([0] * 7 + [1]), np.array([*"aaaaaabc"])
+    views = source_weights(labels.repeat(3), sources.repeat(3), views=3)
+    assert views == pytest.approx(source_weights(labels, sources).repeat(3) / 3)
 
 
 def test_related_sources_are_one_after_joining():

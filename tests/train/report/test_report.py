@@ -52,21 +52,28 @@ def table_cells(markdown, first):
 def test_the_figures_of_the_report_are_those_of_the_evaluation(report):
     folder, evaluation, _ = report
     markdown = (folder / "report.md").read_text()
-    weighted = evaluation["source_weighted"]
-    for title, expected in (
-        ("ROC AUC |", number(evaluation["auc"])),
-        ("ROC AUC, source-weighted", number(weighted["auc"])),
-        ("average precision", number(evaluation["average_precision"])),
-        ("balanced accuracy", number(weighted["balanced_accuracy"])),
-        ("Brier score", number(weighted["brier_score"])),
-        ("expected calibration error", number(weighted["expected_calibration_error"])),
-        ("TPR at 1 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_1_percent_fpr"])),
-        ("TPR at 5 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_5_percent_fpr"])),
-        ("equal error rate, threshold chosen in-sample", percent(evaluation["equal_error_rate"])),
+    plain, weighted = evaluation["plain"], evaluation["source_weighted"]
+    for title, *expected in (
+        ("ROC AUC |", number(evaluation["auc"]), number(weighted["auc"])),
+        ("average precision", number(evaluation["average_precision"]), ""),
+        ("balanced accuracy", number(plain["balanced_accuracy"]), number(weighted["balanced_accuracy"])),
+        ("Brier score", number(plain["brier_score"]), number(weighted["brier_score"])),
+        (
+            "expected calibration error",
+            number(plain["expected_calibration_error"]),
+            number(weighted["expected_calibration_error"]),
+        ),
+        ("TPR at 1 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_1_percent_fpr"]), ""),
+        ("TPR at 5 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_5_percent_fpr"]), ""),
+        ("equal error rate, threshold chosen in-sample", percent(evaluation["equal_error_rate"]), ""),
     ):
-        assert [cells[1] for cells in table_cells(markdown, title)] == [expected], title
-    answered, right = (percent(weighted[name]) for name in ("share_answered", "accuracy_of_answered"))
+        assert [cells[1:] for cells in table_cells(markdown, title)] == [expected], title
+    names = ("share_answered", "accuracy_of_answered")
+    (answered, right), (answered_weighted, right_weighted) = (
+        [percent(figures[name]) for name in names] for figures in (plain, weighted)
+    )
     assert f"{answered} are answered, and of these {right} rightly" in markdown
+    assert f"source-weighted {answered_weighted} and {right_weighted}." in markdown
     shares = evaluation["verdicts"]["real"]
     assert table_cells(markdown, "real, shipped")[0][1:] == [
         percent(shares[k]) for k in ("real", "uncertain", "generated")
@@ -104,7 +111,7 @@ def test_the_report_rounds_as_what_is_made_from_the_written_evaluation(evaluatio
     write_evaluation(tmp_path, evaluation)
     written = json.loads((tmp_path / "evaluation.json").read_text())["tpr_at_1_percent_fpr"]
     assert percent(written) != percent(share)
-    [[_, reported]] = table_cells(report_text(evaluation), "TPR at 1 % FPR, threshold")
+    [[_, reported, _]] = table_cells(report_text(evaluation), "TPR at 1 % FPR, threshold")
     assert reported == percent(written)
 
 
@@ -190,7 +197,9 @@ def test_no_number_of_a_row_is_left_out_of_its_table(report):
         ]
         part = told[told["of"] == kind]
         assert list(zip(part["name"], part["class"], part["pictures"], strict=True)) == expected
-    assert (told["of"] == "all").sum() == len(evaluation["source_weighted"]["reliability"])
+    for of, weights in (("all", "plain"), ("all, source-weighted", "source_weighted")):
+        told_weights = told["weight"][told["of"] == of].tolist()
+        assert told_weights == pytest.approx([tenth["weight"] for tenth in evaluation[weights]["reliability"]])
 
 
 def test_tables_have_the_same_columns_without_rows_and_without_figures(report):
@@ -250,8 +259,9 @@ def test_one_class_is_reported_without_the_figures_that_need_both(tmp_path):
     assert "real, shipped thresholds" in markdown
     assert "No rule reaches" not in markdown
     share_answered = evaluation["source_weighted"]["share_answered"]
-    by_source = (pictures["verdict"] != "uncertain").groupby(pictures["source"]).mean()
-    assert share_answered["value"] == pytest.approx(by_source.mean())
+    by_source = (pictures["verdict"] != "uncertain").groupby(pictures["source"]).agg(["mean", "size"])
+    expected = np.average(by_source["mean"], weights=by_source["size"].clip(upper=5))
+    assert share_answered["value"] == pytest.approx(expected)
 
 
 def test_pictures_that_were_trained_on_are_announced_first(evaluation):
