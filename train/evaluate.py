@@ -15,7 +15,7 @@ from .data.options import DataArguments
 from .data.records import load_records
 from .embedding_dataset import score_embeddings
 from .features.backbone import state_fingerprint
-from .features.bank import INFO_FILE, FeatureBank
+from .features.bank import FeatureBank, bank_folders
 from .features.made_by import made_by
 from .features.making import build_feature_bank
 from .jobs.processes import start_processes
@@ -56,7 +56,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
     """
     output = Path(arguments.output)
     checkpoint = resolve_checkpoint(arguments.checkpoint)
-    if (Path(data.data) / INFO_FILE).is_file():
+    if _is_bank(Path(data.data)):
         bank = FeatureBank.load(data.data)
     else:
         with start_processes().main_process_first():
@@ -125,6 +125,12 @@ def evaluate_checkpoint(
         "made_by": made_by(bank),
     }
     return evaluation, pictures
+
+
+def _is_bank(folder: Path) -> bool:
+    """Whether it is a bank or a folder of banks only: one of pictures may have their bank in it."""
+    banks = bank_folders(folder)
+    return bool(banks) and (banks == [folder] or all(path in banks or path.is_file() for path in folder.iterdir()))
 
 
 def _is_in_sample(checkpoint: str, bank: FeatureBank) -> bool | None:

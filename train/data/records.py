@@ -17,8 +17,9 @@ from datasets.exceptions import DatasetsError
 from .download import AddressCheck, is_public_address
 from .elsa_d3 import elsa_d3_records
 from .options import DataArguments
+from .picture_folder import files_below, list_pictures
 from .pictures_csv import find_pictures_csv, read_pictures_csv
-from .schema import ENCODED, FOLDER_LABELS, Columns, to_schema, warn_of_missing_pictures
+from .schema import ENCODED, Columns, to_schema, warn_of_missing_pictures
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def load_records(arguments: DataArguments, *, is_admitted: AddressCheck = is_pub
     path = None if arguments.schema != "columns" else find_pictures_csv(_folders(arguments.data))
     told = {} if path is None else read_pictures_csv(path)
     records = to_schema(table, columns, told)
+    _warn_of_no_source(table, columns.source)
     if untold := sum(record_id not in told for record_id in records["record_id"]) if told else 0:
         logger.warning("%d of %d pictures have no line in %s.", untold, len(records), path)
     warn_of_missing_pictures(len(table) - len(records))
@@ -101,6 +103,19 @@ def _warn_of_different_texts(columns: Columns) -> None:
         )
 
 
+def _warn_of_no_source(table: datasets.Dataset, column: str) -> None:
+    """Say that splits will not keep pictures together that belong together."""
+    given = sum(value not in (None, "") for value in table[column]) if column in table.column_names else 0
+    if given < len(table):
+        logger.warning(
+            "%s pictures have no source (`source_column` %r), and each counts as its own: those of one camera, site "
+            "or generator are then on both sides of every split, and held-out figures are too good. Name the column "
+            "that says where a picture came from.",
+            "All" if given == 0 else f"{len(table) - given} of {len(table)}",
+            column,
+        )
+
+
 def _read(arguments: DataArguments) -> datasets.Dataset:
     """The table that `data` stands for, with its own columns."""
     location, path = arguments.data, Path(arguments.data)
@@ -134,7 +149,7 @@ def parquet_files(location: str) -> list[str]:
     """Parquet files that a file name, a glob or a folder stands for, sorted."""
     path = Path(location)
     if path.is_dir():
-        return sorted(str(file) for file in path.glob("**/*.parquet"))
+        return sorted(str(file) for file in files_below(path) if file.suffix == ".parquet")
     return sorted(file for file in glob.glob(location) if file.endswith(".parquet"))
 
 
@@ -145,20 +160,11 @@ def _folders(location: str) -> list[Path]:
 
 
 def _picture_folder(folder: Path, arguments: DataArguments) -> datasets.Dataset:
-    """List the pictures of `folder`/real and `folder`/generated; a subfolder of these is a source."""
-    rows: dict[str, list] = {"image": [], "label": [], "source": [], "id": [], "generator": []}
-    for name, label in FOLDER_LABELS.items():
-        for file in sorted(path for path in (folder / name).glob("**/*") if path.is_file()):
-            parents = file.relative_to(folder / name).parts[:-1]
-            rows["image"].append(str(file))
-            rows["label"].append(label)
-            rows["source"].append("/".join((name, *parents)))
-            rows["id"].append(str(file.relative_to(folder)))
-            rows["generator"].append(parents[0] if parents and label else "")
-    if not rows["id"]:
-        raise ValueError(f"{folder} holds no Parquet file and no picture in {folder}/real or {folder}/generated.")
+    """The pictures of a folder with a folder for each class, in columns of the names that are asked for."""
     names = [arguments.image_column, arguments.label_column, arguments.source_column, arguments.id_column]
-    table = datasets.Dataset.from_dict(dict(zip([*names, arguments.generator_column], rows.values(), strict=True)))
+    table = datasets.Dataset.from_dict(
+        dict(zip([*names, arguments.generator_column], list_pictures(folder).values(), strict=True))
+    )
     return table.cast_column(arguments.image_column, ENCODED)
 
 

@@ -24,8 +24,7 @@ logger = logging.getLogger(__name__)
 
 DESCRIBED = ("label", "generator", "source", "style", "family", "kind", "kind_by", "date")
 RECORD_COLUMNS = ["image", "text", *DESCRIBED, "record_id"]
-FOLDER_LABELS = {name: label for label, name in enumerate(CLASSES)}
-LABEL_NAMES = {**FOLDER_LABELS, "fake": 1}
+LABEL_NAMES = {name: label for label, name in enumerate(CLASSES)} | {"fake": 1}
 DESCRIPTION = datasets.Features(
     {name: datasets.Value("int64" if name == "label" else "string") for name in RECORD_COLUMNS[1:]}
 )
@@ -147,7 +146,7 @@ def _describe(
         "label": labels,
         "generator": [(name or "") if label else "" for name, label in zip(generators, labels, strict=True)],
         # Without a source every picture is its own group: nothing better is known.
-        "source": [own if name is None else str(name) for name, own in zip(sources, record_ids, strict=True)],
+        "source": [own if name in (None, "") else str(name) for name, own in zip(sources, record_ids, strict=True)],
         "style": [value or "" for value in column(columns.style, nothing)],
         "family": [
             (line and line.family) or family or generator or "" if label else ""
@@ -196,7 +195,7 @@ def _parse_label(value: int | str | bool) -> int:
 __all__ = [
     "DESCRIBED",
     "ENCODED",
-    "FOLDER_LABELS",
+    "LABEL_NAMES",
     "RECORD_COLUMNS",
     "Columns",
     "to_schema",

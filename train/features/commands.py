@@ -1,10 +1,16 @@
 """`python -m train features`."""
 
+import pandas as pd
+
+from modeling.verdicts import CLASSES
+
 from ..data.options import DataArguments
 from ..data.records import load_records
 from ..jobs.processes import start_processes
 from .making import build_feature_bank
 from .options import FeatureArguments
+
+LARGEST = 3
 
 
 def features(data: DataArguments, arguments: FeatureArguments) -> None:
@@ -25,5 +31,25 @@ def features(data: DataArguments, arguments: FeatureArguments) -> None:
         batch_size=arguments.batch_size,
     )
     if processes.is_main_process:
-        pictures, unreadable = bank.rows["record_id"].nunique(), len(bank.info["unreadable"])
-        print(f"{len(bank)} views of {pictures} pictures in {arguments.output}; {unreadable} pictures were unreadable")
+        clean, unreadable = bank.rows[bank.rows["view"] == 0], len(bank.info["unreadable"])
+        print(
+            f"{len(bank)} views of {len(clean)} pictures in {arguments.output}; {unreadable} pictures were unreadable"
+        )
+        for line in count_sources(clean):
+            print(line)
+
+
+def count_sources(clean: pd.DataFrame) -> list[str]:
+    """A line for each class: its pictures, its sources, and the largest of them."""
+    lines = []
+    for label, name in enumerate(CLASSES):
+        of_class = clean[clean["label"] == label]
+        sources = of_class["source"].value_counts()
+        line = f"{name}: {len(of_class)} pictures of {len(sources)} sources"
+        if len(sources) == len(of_class) > 1:
+            line += ": every picture is its own source, so nothing is held out together"
+        elif len(sources):
+            largest = sorted(sources.items(), key=lambda item: (-item[1], item[0]))[:LARGEST]
+            line += ", the largest " + ", ".join(f"{source} ({count})" for source, count in largest)
+        lines.append(line)
+    return lines

@@ -7,7 +7,7 @@ those are trained on. View -1 is one of the standard deliveries, for measuring h
 import hashlib
 import json
 from collections import defaultdict, deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,28 +17,32 @@ import numpy as np
 import pyarrow as pa
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 from modeling import RobustClipImageProcessor, RobustClipModel
 from modeling.deliveries import STANDARD_DELIVERIES, random_delivery
 from modeling.detector import tokenize_captions
 from modeling.images import ImageError
 
+from ..data.schema import DESCRIBED
 from ..jobs.processes import cores_of_a_process
 from .bank import META_SCHEMA, STANDARD_VIEW
 from .file_facts import open_record
 
-# Batches at a time on a CPU; with more cores each gets several. A shard's 128 records keep so many busy.
+# Parts at a time on a CPU; with more cores each gets several.
 MOST_WORKERS = 8
+# Views of a part on a CPU, at most: a pass over more is no faster, and parts that are in work die with their process.
+CPU_BATCH = 8
 
 
 @dataclass
-class _Part:
+class Part:
     """Some records: a row of each view, the views' pixels (1, 3, S, S) until they are embedded, what is not readable.
 
-    Embeddings are in batches (B, D).
+    Embeddings are in batches (B, D). `views` counts also those of records that are not readable.
     """
 
+    records: range
+    views: int
     rows: list[dict] = field(default_factory=list)
     unreadable: list[dict] = field(default_factory=list)
     pixel_values: list[torch.Tensor] = field(default_factory=list)
@@ -47,17 +51,17 @@ class _Part:
 
 
 class Embedder:
-    """Embeds records, as many batches at a time as there are threads.
+    """Embeds records, as many parts at a time as there are threads.
 
-    On a CPU a thread opens, delivers, prepares and embeds a batch of its own, each on its share of the cores: one that
+    On a CPU a thread opens, delivers, prepares and embeds a part of its own, each on its share of the cores: one that
     decodes then holds up no other, as it would if all shared one product. On an accelerator the threads prepare
-    batches while it works.
+    parts while it works.
 
     Args:
         model: the backbone, in evaluation mode.
         tokenizer: for the text tower; `None` without one.
         processor: prepares pictures.
-        batch_size: views a forward pass, at most.
+        batch_size: views a forward pass, at most; on a CPU at most `CPU_BATCH`.
         views: views a record to train on.
         seed: of the deliveries.
         probed: identifiers of the records that are embedded under every standard delivery too.
@@ -77,73 +81,89 @@ class Embedder:
         deliveries: Collection[str] = (),
     ) -> None:
         self.model, self.tokenizer, self.processor = model, tokenizer, processor
-        self.batch_size, self.views, self.seed = batch_size, views, seed
-        self.probed, self.deliveries = probed, deliveries
+        self.on_cpu = model.device.type == "cpu"
+        self.workers = min(torch.get_num_threads(), MOST_WORKERS) if self.on_cpu else cores_of_a_process()
+        self.batch_size = min(batch_size, CPU_BATCH) if self.on_cpu else batch_size
+        self.views, self.seed, self.probed, self.deliveries = views, seed, probed, deliveries
 
-    def __call__(self, records: datasets.Dataset, progress: tqdm) -> pa.Table:
-        """Embed a shard's records into a table with an `unreadable` list in its metadata."""
-        rows: list[dict] = []
-        unreadable: list[dict] = []
-        image_embeds: list[torch.Tensor] = []
-        text_embeds: list[torch.Tensor] = []
-        for part in self._parts(records):
-            self._embed(part)  # on a CPU its thread has done so
-            rows += part.rows
-            unreadable += part.unreadable
-            image_embeds += part.image_embeds
-            text_embeds += part.text_embeds
-            progress.set_postfix_str(f"{len(rows)} views of this shard")
-        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
-        table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.image_dim)})
-        if self.tokenizer is not None:
-            table = table.append_column(
-                "text_embeds", _vectors(text_embeds, self.model.config.text_config.projection_dim)
-            )
-        return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
+    def divide(self, records: datasets.Dataset, ranges: Iterable[range]) -> list[Part]:
+        """Cut ranges of records into parts of about a batch of views, which begin and end with a record.
 
-    def _parts(self, records: datasets.Dataset) -> Iterator[_Part]:
-        """Yield the records in parts of about a batch, in their order; on a CPU the parts are embedded."""
-        on_cpu, threads = self.model.device.type == "cpu", torch.get_num_threads()
-        workers = min(threads, MOST_WORKERS) if on_cpu else cores_of_a_process()
-        # Of few records each worker gets some.
-        size = max(1, min(self.batch_size // (self.views + len(self.deliveries)), -(-len(records) // workers)))
+        Cut again from where a part begins, the parts are the same: so are the batches of an interrupted run.
+        """
+        standard = [name for name in STANDARD_DELIVERIES if name != "clean"]
+        others = sum(name in self.deliveries for name in standard)
+        record_ids = records["record_id"][:]
+        parts: list[Part] = []
+        for indices in ranges:
+            for index in indices:
+                views = self.views + (len(standard) if record_ids[index] in self.probed else others)
+                if index == indices.start or parts[-1].views + views > self.batch_size:
+                    parts.append(Part(range(index, index + 1), views))
+                else:
+                    parts[-1] = Part(range(parts[-1].records.start, index + 1), parts[-1].views + views)
+        return parts
 
-        def work(start: int) -> _Part:
-            part = self._open([records[row] for row in range(start, min(start + size, len(records)))])
-            if on_cpu:
+    def embed(self, records: datasets.Dataset, parts: Sequence[Part]) -> Iterator[Part]:
+        """Fill the parts, and yield them in their order. Some parts ahead are in work while one is waited for."""
+        threads, workers = torch.get_num_threads(), self.workers
+
+        def work(part: Part) -> Part:
+            self._open(records, part)
+            if self.on_cpu:
                 self._embed(part)
             return part
 
         # In each of the pool's threads the number is that of its own products.
         pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(max(1, threads // workers),))
-        ahead: deque[Future[_Part]] = deque()
+        ahead: deque[Future[Part]] = deque()
         try:
-            for start in range(0, len(records), size):
-                ahead.append(pool.submit(work, start))
+            for part in parts:
+                ahead.append(pool.submit(work, part))
                 if len(ahead) > 2 * workers:  # so that memory stays bounded
-                    yield ahead.popleft().result()
+                    yield self._embedded(ahead.popleft().result())
             while ahead:
-                yield ahead.popleft().result()
+                yield self._embedded(ahead.popleft().result())
         finally:
             pool.shutdown(cancel_futures=True)
             torch.set_num_threads(threads)
 
-    def _open(self, records: list[dict]) -> _Part:
-        """Open, deliver and prepare some records."""
-        part = _Part()
-        for record in records:
+    def table(self, parts: Sequence[Part]) -> pa.Table:
+        """Rows and embeddings of filled parts, with an `unreadable` list in its metadata."""
+        rows = [row for part in parts for row in part.rows]
+        columns = {field.name: pa.array([row[field.name] for row in rows], field.type) for field in META_SCHEMA}
+        image_embeds = [batch for part in parts for batch in part.image_embeds]
+        table = pa.table({**columns, "image_embeds": _vectors(image_embeds, self.model.config.image_dim)})
+        if self.tokenizer is not None:
+            text_embeds = [batch for part in parts for batch in part.text_embeds]
+            table = table.append_column(
+                "text_embeds", _vectors(text_embeds, self.model.config.text_config.projection_dim)
+            )
+        unreadable = [record for part in parts for record in part.unreadable]
+        return table.replace_schema_metadata({"unreadable": json.dumps(unreadable)})
+
+    def _embedded(self, part: Part) -> Part:
+        """On an accelerator parts are embedded here, on a CPU their threads have done so."""
+        if not self.on_cpu:
+            self._embed(part)
+        return part
+
+    def _open(self, records: datasets.Dataset, part: Part) -> None:
+        """Open, deliver and prepare a part's records."""
+        for index in part.records:
+            record = records[index]
             try:
                 picture, facts = open_record(record)
             except ImageError as error:
                 part.unreadable.append({"record_id": record["record_id"], "error": str(error)})
                 continue
+            described = {name: record[name] for name in ("record_id", "text", *DESCRIBED)}
             for view, delivery, delivered in self._views(picture, record["record_id"]):
                 part.pixel_values.append(self.processor(images=delivered, return_tensors="pt")["pixel_values"])
-                part.rows.append({**record, **facts, "view": view, "delivery": delivery})
-        return part
+                part.rows.append({**described, **facts, "view": view, "delivery": delivery})
 
     @torch.inference_mode()
-    def _embed(self, part: _Part) -> None:
+    def _embed(self, part: Part) -> None:
         """Embed a part's prepared views, `batch_size` at a time, and let the pixels go."""
         texts = [row["text"] for row in part.rows]
         for start in range(0, len(part.pixel_values), self.batch_size):
@@ -211,4 +231,4 @@ def _vectors(batches: list[torch.Tensor], width: int) -> pa.FixedSizeListArray:
     return pa.FixedSizeListArray.from_arrays(pa.array(values, pa.float32()), width)
 
 
-__all__ = ["Embedder", "choose_probed"]
+__all__ = ["Embedder", "Part", "choose_probed"]

@@ -1,22 +1,21 @@
 """Make a feature bank: pictures -> embeddings, in shards, on any number of processes.
 
-While it is made, a bank is a folder of shards. Each is written all or nothing, and one that is there is not computed
-again: an interrupted run goes on where it stopped, and several processes on one file system share the work (torchrun).
+While it is made, a bank is a folder of shards (see `shards`): an interrupted run goes on where it stopped, and several
+processes on one file system share the work (torchrun). A finished bank of the same pictures is not made again; where
+what is told of them has changed, its rows are written again (see `describing`).
 """
 
 import hashlib
 import json
 import logging
 import os
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from importlib.metadata import version
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import datasets
-import numpy as np
-import pyarrow.compute as pc
 import torch
 from accelerate import PartialState
 from tqdm import tqdm
@@ -25,15 +24,20 @@ from transformers import AutoTokenizer
 from modeling import RobustClipImageProcessor, RobustClipModel
 from modeling.checkpoints import default_backbone, load_processor
 from modeling.deliveries import STANDARD_DELIVERIES
-from modeling.files import claim_folder, remove_leftovers, replacing, write_json
+from modeling.files import claim_folder
 from modeling.hub import hub_errors
 
 from ..jobs.processes import start_processes
 from .backbone import load_backbone, processor_settings, weights_fingerprint
-from .bank import INFO_FILE, META_COLUMNS, META_SCHEMA, ROWS_FILE, FeatureBank, read_table, write_tables
-from .embedder import Embedder, choose_probed
+from .bank import INFO_FILE, ROWS_FILE, FeatureBank, file_sha256
+from .describing import describe_again
+from .embedder import Embedder, Part, choose_probed
+from .shards import join_shards, missing_records, remove_shards, share_of, write_shards
 
 logger = logging.getLogger(__name__)
+
+# From so many views on, some are embedded first to say how long it will take.
+LONG_VIEWS = 2000
 
 
 def build_feature_bank(
@@ -48,13 +52,13 @@ def build_feature_bank(
     deliveries: Sequence[str] = (),
     seed: int = 0,
     batch_size: int = 16,
-    shard_size: int = 128,
 ) -> FeatureBank:
     """Embed every record under `views` views and write a bank.
 
     Args:
         records: from `train.data.records.load_records`.
-        output: folder to write; one that an interrupted run left is continued.
+        output: folder to write; one that an interrupted run left is continued. Of a finished bank of the same
+            pictures only the descriptions are written again, where they have changed: it keeps its probed records.
         backbone: "default", or by Hub id or folder: what `from_backbone` takes, or one of our checkpoints.
         image_layers: blocks whose tokens are stored beside the embedding; those of the checkpoint by default.
         image_tokens: which tokens: "class" (the default), "patch_mean".
@@ -63,7 +67,6 @@ def build_feature_bank(
         deliveries: names of standard deliveries that every record is embedded under.
         seed: of the random deliveries. A view depends on seed, record and view number only.
         batch_size: pictures a forward pass.
-        shard_size: records a shard.
 
     Returns:
         The bank. Pictures that cannot be read are left out, counted and listed in `bank.json`.
@@ -83,51 +86,70 @@ def build_feature_bank(
         model = load_backbone(folder, image_layers, image_tokens)
         tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
         processor = load_processor(folder)
+    chosen = choose_probed(records, probed, seed)
     info = _made_from(model, processor, records) | {
         "backbone": backbone,
         "views": views,
         "probed": probed,
+        "probed_sha256": hashlib.sha256(" ".join(sorted(chosen)).encode()).hexdigest(),
         "deliveries": sorted(deliveries),
         "standard_deliveries": list(STANDARD_DELIVERIES) if probed else [],
         "seed": seed,
-        "shard_size": shard_size,
-        "shards": -(-len(records) // shard_size),
     }
     with processes.main_process_first():
-        claim_folder(output / INFO_FILE, info)
-    if "fingerprint" in json.loads((output / INFO_FILE).read_text()):
-        if processes.is_main_process:
-            for left in output.glob("shard-*"):  # a run that was killed right after it had finished
-                left.unlink()
+        is_finished = _claim(output, info)
+        if is_finished and processes.is_main_process:
+            remove_shards(output)  # left by a run that was killed right after it had finished
+            _mend_rows(output, records, info["records_sha256"])
+    if is_finished:
         return FeatureBank.load(output)
-    embed = Embedder(
+    embedder = Embedder(
         model.to(processes.device),
         tokenizer,
         processor,
         batch_size=batch_size,
         views=views,
         seed=seed,
-        probed=choose_probed(records, probed, seed),
+        probed=chosen,
         deliveries=deliveries,
     )
     with _full_float32():
-        _write_shards(records, output, embed, info, processes)
+        _embed_missing(records, output, embedder, processes)
     processes.wait_for_everyone()
     if processes.is_main_process:
-        _finish(output, info)
+        join_shards(output, records, info)
     processes.wait_for_everyone()
     return FeatureBank.load(output)
 
 
+def _claim(output: Path, info: dict) -> bool:
+    """Whether the folder holds the finished bank; `ValueError` where it was begun with other settings or pictures."""
+    described = ("records_sha256",)
+    if (output / INFO_FILE).is_file() and "fingerprint" in json.loads((output / INFO_FILE).read_text()):
+        described = ("records_sha256", "probed_sha256")
+    claim_folder(output / INFO_FILE, {name: value for name, value in info.items() if name not in described})
+    return len(described) == 2
+
+
+def _mend_rows(output: Path, records: datasets.Dataset, records_sha256: str) -> None:
+    """Write the rows of a finished bank again, where the records say something else by now."""
+    info = json.loads((output / INFO_FILE).read_text())
+    if (info["records_sha256"], info["rows_sha256"]) != (records_sha256, file_sha256(output / ROWS_FILE)):
+        describe_again(output, records, records_sha256)
+
+
 def _made_from(model: RobustClipModel, processor: RobustClipImageProcessor, records: datasets.Dataset) -> dict:
     """Which backbone, which pixels, which records."""
+    pictures_sha256 = _pictures_fingerprint(records)
     return {
         "backbone_sha256": weights_fingerprint(model),
         "processor": processor_settings(processor),
         "image_layers": model.config.image_layers,
         "image_tokens": model.config.image_tokens,
         "records": len(records),
-        "records_sha256": _records_fingerprint(records),
+        "pictures_sha256": pictures_sha256,
+        "texts_sha256": None if model.text_tower is None else _columns_fingerprint(records, ["record_id", "text"]),
+        "records_sha256": _columns_fingerprint(records, records.column_names, pictures_sha256),
     }
 
 
@@ -146,78 +168,52 @@ def _full_float32() -> Iterator[None]:
         convolutions.fp32_precision = before
 
 
-def _write_shards(
-    records: datasets.Dataset, output: Path, embed: Embedder, info: dict, processes: PartialState
-) -> None:
-    """Write this process's shards, every n-th of n processes, except those that are there."""
-    size, shards = info["shard_size"], info["shards"]
-    mine = range(processes.process_index, shards, processes.num_processes)
-    with tqdm(total=len(mine), unit="shard", desc="features", disable=not processes.is_main_process) as progress:
-        for index in mine:
-            path = output / _shard_name(index, shards)
-            if not path.is_file():
-                rows = range(index * size, min((index + 1) * size, len(records)))
-                table = embed(records.select(rows), progress)
-                write_tables(path, table.schema, [table])
-            progress.update()
+def _embed_missing(records: datasets.Dataset, output: Path, embedder: Embedder, processes: PartialState) -> None:
+    """Embed this process's share of the records that no shard holds, and say first how much it is."""
+    parts = embedder.divide(records, missing_records(output, len(records)))
+    processes.wait_for_everyone()  # nobody writes a shard before all have seen which are there
+    mine = share_of(parts, processes.process_index, processes.num_processes)
+    views = sum(part.views for part in mine)
+    if processes.is_main_process and views >= LONG_VIEWS:
+        logger.info(_estimate(records, embedder, mine, views))
+    with tqdm(total=views, unit="view", desc="features", smoothing=0.05, disable=not processes.is_main_process) as bar:
+        write_shards(embedder.embed(records, mine), output, embedder, bar)
 
 
-def _finish(output: Path, info: dict) -> None:
-    """Join the shards, one in memory at a time, say so in `bank.json`, and delete them."""
-    paths = [output / _shard_name(index, info["shards"]) for index in range(info["shards"])]
-    counts, unreadable, widths = [], [], {}
-    for path in paths:
-        shard = read_table(path)
-        counts.append(len(shard))
-        unreadable += json.loads(shard.schema.metadata[b"unreadable"])
-        for name in ("image_embeds", "text_embeds"):
-            if name in shard.column_names:
-                widths[name] = shard.schema.field(name).type.list_size
-    if sum(counts) == 0:
-        raise ValueError(f"None of the {len(unreadable)} pictures can be read; the first: {unreadable[0]['error']}")
+def _estimate(records: datasets.Dataset, embedder: Embedder, parts: Sequence[Part], views: int) -> str:
+    """How many views, how fast, how long: by the first parts, embedded once to measure it."""
+    tried = [Part(part.records, part.views) for part in parts[: 2 * embedder.workers if embedder.on_cpu else 4]]
+    start = time.perf_counter()
+    rate = sum(part.views for part in embedder.embed(records, tried)) / (time.perf_counter() - start)
+    minutes = views / rate / 60
+    duration = f"{minutes / 60:.1f} hours" if minutes >= 100 else f"{minutes:.0f} minutes"
+    return f"{views:,} views at {rate:.1f} a second: about {duration}"
+
+
+def _pictures_fingerprint(records: datasets.Dataset) -> str:
+    """SHA-256 over the identifiers and the bytes of the pictures, in order."""
     digest = hashlib.sha256()
-    for name, width in widths.items():
-        with replacing(output / f"{name}.npy") as partial:
-            matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(sum(counts), width))
-            start = 0
-            for path, count in zip(paths, counts, strict=True):
-                values = read_table(path).column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
-                matrix[start : start + count] = values
-                digest.update(values.tobytes())
-                start += count
-            matrix.flush()
-    tables = (read_table(path).select(META_COLUMNS).cast(META_SCHEMA) for path in paths)
-    write_tables(output / ROWS_FILE, META_SCHEMA, tables)
-    with (output / ROWS_FILE).open("rb") as rows:
-        digest.update(hashlib.file_digest(rows, "sha256").digest())
-    if unreadable:
-        logger.warning("%d pictures could not be read; they are listed in %s.", len(unreadable), output / INFO_FILE)
-    versions = {name: version(name) for name in ("torch", "transformers", "Pillow")}
-    info = info | {"unreadable": unreadable, "fingerprint": digest.hexdigest(), "versions": versions}
-    write_json(output / INFO_FILE, info)
-    for path in paths:
-        path.unlink()
-    remove_leftovers(output)
+    for batch in records.select_columns(["record_id", "image"]).with_format("arrow").iter(batch_size=64):
+        for record_id, image in zip(batch["record_id"].to_pylist(), batch["image"].to_pylist(), strict=True):
+            digest.update(json.dumps([record_id, hashlib.sha256(_content(image)).hexdigest()]).encode())
+    return digest.hexdigest()
 
 
-def _shard_name(index: int, shards: int) -> str:
-    return f"shard-{index:05d}-of-{shards:05d}.arrow"
+def _content(image: dict | None) -> bytes:
+    """The bytes of a picture's file; none where it cannot be read, which embedding will count."""
+    if image is None or (image["bytes"] is None and image["path"] is None):
+        return b""
+    with suppress(OSError):
+        return Path(image["path"]).read_bytes() if image["bytes"] is None else image["bytes"]
+    return b""
 
 
-def _size(path: str | None) -> int | None:
-    """Bytes of a record's file, `None` where there is none."""
-    return os.path.getsize(path) if path and os.path.isfile(path) else None
-
-
-def _records_fingerprint(records: datasets.Dataset) -> str:
-    """SHA-256 over all that is known of the records, in order, and the sizes of their files."""
-    digest = hashlib.sha256()
-    for batch in records.with_format("arrow").iter(batch_size=1000):
-        described = batch.drop_columns(["image"])
-        sizes = pc.binary_length(pc.struct_field(batch.column("image"), "bytes")).to_pylist()
-        paths = pc.struct_field(batch.column("image"), "path").to_pylist()
-        sizes = [_size(path) if size is None else size for size, path in zip(sizes, paths, strict=True)]
-        digest.update(json.dumps([described.to_pydict(), sizes], sort_keys=True).encode())
+def _columns_fingerprint(records: datasets.Dataset, names: Sequence[str], start: str = "") -> str:
+    """SHA-256 over what columns, other than the picture, say of the records, in order."""
+    digest = hashlib.sha256(start.encode())
+    columns = records.select_columns([name for name in names if name != "image"])
+    for batch in columns.with_format("arrow").iter(batch_size=1000):
+        digest.update(json.dumps(batch.to_pydict(), sort_keys=True).encode())
     return digest.hexdigest()
 
 

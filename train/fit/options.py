@@ -35,7 +35,7 @@ class HeadArguments:
 class FitArguments(HoldOutArguments, TargetArguments, HeadArguments):
     """What to fit, and how to hold pictures out."""
 
-    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
+    bank: str = field(metadata={"help": "Feature bank, or folder of banks, by `python -m train features`."})
     folds: int = field(
         default=DEFAULT_FOLDS,
         metadata={"help": "Groups of sources, or periods, to hold out in turn; 0 = one source at a time."},

@@ -14,7 +14,7 @@ class StudyArguments(HoldOutArguments, TargetArguments):
     The plan's cases change the recipe that the other arguments describe.
     """
 
-    bank: str = field(metadata={"help": "Feature bank made by `python -m train features`."})
+    bank: str = field(metadata={"help": "Feature bank, or folder of banks, by `python -m train features`."})
     output: str = field(metadata={"help": "Folder of the report; an interrupted study goes on where it stopped."})
     plan: str = field(
         default="ablation",

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import datasets
@@ -105,7 +106,11 @@ def test_the_columns_of_any_table_can_be_named(tmp_path, caplog):
         (None, 0, "", "10", "", "10"),
     ]
     assert records[2]["image"]["bytes"] == picture(3)
-    assert [record.getMessage() for record in caplog.records] == ["1 rows hold no picture and are left out."]
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages[0].startswith(
+        "3 of 4 pictures have no source (`source_column` 'camera'), and each counts as its own"
+    )
+    assert messages[1:] == ["1 rows hold no picture and are left out."]
 
 
 @pytest.fixture
@@ -146,9 +151,10 @@ def test_what_pictures_csv_says_goes_before_the_columns(told, caplog):
         ("", "macro", "seen", ""),
         ("Flux", "night", "style", "2025-01-31T10:00:00"),
     ]
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages[0].startswith("1 of 4 rows have a `date_column` 'date' that is no ISO date")
-    assert messages[1].startswith("1 of 4 pictures have no line in ")
+    dates, sources, lines = (record.getMessage() for record in caplog.records)
+    assert dates.startswith("1 of 4 rows have a `date_column` 'date' that is no ISO date")
+    assert sources.startswith("All pictures have no source")
+    assert lines.startswith("1 of 4 pictures have no line in ")
 
 
 def test_pictures_csv_is_found_in_the_folder_and_beside_or_above_the_files(told, tmp_path):
@@ -183,6 +189,50 @@ def test_a_folder_of_pictures_becomes_records_with_the_label_of_its_name(tmp_pat
         "real/c.png": (0, "real", ""),
         "generated/sdxl/b.png": (1, "generated/sdxl", "sdxl"),
     }
+
+
+def pictures_in(folder, *names):
+    for seed, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(picture(seed))
+    return str(folder)
+
+
+def test_a_class_folder_may_be_named_as_labels_are_in_tables(tmp_path):
+    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "rows.arrow").write_bytes(b"no picture")
+    records = load_records(DataArguments(data=pictures_in(tmp_path, "Real/a.png", "fake/flux/b.png", ".hidden/c.png")))
+    found = {row["record_id"]: (row["label"], row["source"], row["family"]) for row in records}
+    assert found == {"Real/a.png": (0, "Real", ""), "fake/flux/b.png": (1, "fake/flux", "flux")}
+
+
+def test_a_folder_of_pictures_that_is_no_class_is_named(tmp_path):
+    folder = pictures_in(tmp_path, "real/a.png", "ai/b.png", "photos/deep/c.JPG")
+    with pytest.raises(
+        ValueError, match=r"must hold the folders real and generated \(or fake\); ai, photos are no class"
+    ):
+        load_records(DataArguments(data=folder))
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    folder = pictures_in(tmp_path, "real/a.png", "real/locked/b.png")
+    scan = os.scandir
+
+    def refuse(path):  # whoever runs the tests may be allowed to read everything
+        if str(path).endswith("locked"):
+            raise PermissionError(f"Permission denied: {path}")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="locked"):
+        load_records(DataArguments(data=folder))
+
+
+def test_a_link_to_a_folder_is_said(tmp_path, caplog):
+    folder = pictures_in(tmp_path / "p", "real/a.png")
+    (tmp_path / "p" / "real" / "more").symlink_to(tmp_path / "p" / "real")
+    assert load_records(DataArguments(data=folder))["record_id"][:] == ["real/a.png"]
+    assert "1 links to folders are not followed, first more" in caplog.text
 
 
 # `datasets` 5.2 does not close a metadata.csv that it has read.

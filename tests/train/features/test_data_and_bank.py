@@ -19,8 +19,8 @@ from tests.train.tiny_training import arguments
 from train.data.records import DataArguments, load_records
 from train.embedding_dataset import score_embeddings
 from train.evaluate import evaluate_checkpoint
-from train.features import making
-from train.features.bank import FeatureBank
+from train.features import making, shards
+from train.features.bank import FeatureBank, read_table, write_tables
 from train.features.making import build_feature_bank
 from train.fit.commands import fit_and_report
 from train.fit.fitting import UNFINISHED, FitArguments, fit
@@ -31,7 +31,7 @@ from train.report.evaluation_file import read_evaluation, write_evaluation
 @pytest.fixture
 def bank(parquet, backbone, tmp_path):
     records = load_records(DataArguments(data=str(parquet)))
-    return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=3, batch_size=5, shard_size=8)
+    return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=3, batch_size=5)
 
 
 def test_a_bank_holds_every_view_of_every_readable_picture(bank, backbone):
@@ -52,9 +52,7 @@ def test_a_bank_is_the_same_whatever_the_number_of_threads(bank, parquet, backbo
     for number in (1, 3, 20):
         torch.set_num_threads(number)
         try:
-            other = build_feature_bank(
-                records, tmp_path / str(number), backbone=str(backbone), views=3, batch_size=7, shard_size=8
-            )
+            other = build_feature_bank(records, tmp_path / str(number), backbone=str(backbone), views=3, batch_size=7)
             assert torch.get_num_threads() == number
         finally:
             torch.set_num_threads(threads)
@@ -62,21 +60,24 @@ def test_a_bank_is_the_same_whatever_the_number_of_threads(bank, parquet, backbo
         torch.testing.assert_close(other.image_embeds, bank.image_embeds, rtol=1e-4, atol=1e-5)
 
 
-def test_an_error_in_a_thread_ends_a_bank_that_then_goes_on(parquet, backbone, tmp_path):
+def test_an_error_in_a_thread_ends_a_bank_that_then_goes_on(parquet, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 0)
     records = load_records(DataArguments(data=str(parquet)))
     threads = torch.get_num_threads()
 
     def fail_on_p17(batch):
-        if "p17" in batch["record_id"]:
+        if "p17" in batch["record_id"] and len(batch["record_id"]) == 1:  # not where all are fingerprinted
             raise MemoryError
         return batch
 
     failing = records.with_transform(fail_on_p17)
     with pytest.raises(MemoryError):
-        build_feature_bank(failing, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
+        build_feature_bank(failing, tmp_path / "new", backbone=str(backbone), views=2)
     assert torch.get_num_threads() == threads
-    assert len(list((tmp_path / "new").glob("shard-*"))) == 2
-    bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=8)
+    assert [(shard.start, shard.stop) for shard in shards.list_shards(tmp_path / "new")] == [
+        (start, start + 4) for start in (0, 4, 8, 12)
+    ]
+    bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2)
     assert bank.rows["record_id"].nunique() == 23
 
 
@@ -85,23 +86,82 @@ def test_a_finished_bank_is_three_files_and_is_not_made_again(bank, parquet, bac
     assert {path.name for path in folder.iterdir()} == {"bank.json", "rows.arrow", "image_embeds.npy"}
     before = (folder / "image_embeds.npy").stat().st_mtime_ns
     records = load_records(DataArguments(data=str(parquet)))
-    again = build_feature_bank(records, folder, backbone=str(backbone), views=3, shard_size=8)
+    again = build_feature_bank(records, folder, backbone=str(backbone), views=3)
     assert again.info["fingerprint"] == bank.info["fingerprint"]
     assert (folder / "image_embeds.npy").stat().st_mtime_ns == before
 
 
-@pytest.mark.parametrize("column", ["label", "source", "generator"])
-def test_a_bank_of_other_data_with_the_same_identifiers_is_refused(bank, parquet, backbone, tmp_path, column):
+def replaced(records, column, values):
+    features = records.features
+    return (
+        records.remove_columns(column)
+        .add_column(column, values, feature=features[column])
+        .select_columns(list(features))
+    )
+
+
+@pytest.mark.parametrize("column", ["label", "source", "generator", "kind"])
+def test_other_descriptions_of_the_same_pictures_change_the_rows_only(
+    bank, parquet, backbone, tmp_path, column, monkeypatch, caplog
+):
     records = load_records(DataArguments(data=str(parquet)))
-    other = [1 - value if column == "label" else f"{value}?" for value in records[column]]
-    changed = records.remove_columns(column).add_column(column, other).select_columns(records.column_names)
-    with pytest.raises(ValueError, match="records_sha256 was"):
-        build_feature_bank(changed, tmp_path / "bank", backbone=str(backbone), views=3, shard_size=8)
+    changed = replaced(records, column, [1 - v if column == "label" else f"{v}?" for v in records[column]])
+    monkeypatch.setattr(making, "_embed_missing", None)  # nothing is embedded
+    with caplog.at_level("INFO"):
+        again = build_feature_bank(changed, tmp_path / "bank", backbone=str(backbone), views=3)
+    assert "nothing was embedded again" in caplog.text
+    told = dict(zip(changed["record_id"], changed[column], strict=True))
+    assert again.rows[column].tolist() == [told[record_id] for record_id in again.rows["record_id"]]
+    pd.testing.assert_frame_equal(again.rows.drop(columns=column), bank.rows.drop(columns=column))
+    assert torch.equal(again.image_embeds, bank.image_embeds)
+    differing = {key for key in bank.info if again.info[key] != bank.info[key]}
+    assert differing == {"fingerprint", "records_sha256", "rows_sha256"}
+    back = build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=3)
+    assert back.info == bank.info
 
 
-def test_a_shard_without_a_readable_picture_is_left_out(parquet, backbone, tmp_path):
+@pytest.mark.parametrize("change", ["picture", "identifier", "fewer"])
+def test_a_bank_of_other_pictures_is_refused(bank, parquet, backbone, tmp_path, change):
+    records = load_records(DataArguments(data=str(parquet)))
+    other = {
+        "picture": lambda: replaced(records, "image", [*records["image"][:23], {"bytes": b"", "path": None}]),
+        "identifier": lambda: replaced(records, "record_id", [f"q{i}" for i in range(24)]),
+        "fewer": lambda: records.select(range(23)),
+    }[change]()
+    with pytest.raises(ValueError, match=r"pictures_sha256 was .* Choose another output folder, or delete that one"):
+        build_feature_bank(other, tmp_path / "bank", backbone=str(backbone), views=3)
+
+
+def test_rows_that_were_written_without_their_name_in_the_bank_are_mended(bank, parquet, backbone, tmp_path):
+    rows = tmp_path / "bank" / "rows.arrow"
+    table = read_table(rows)
+    write_tables(rows, table.schema, [table.slice(0, 3)])  # killed before bank.json was written
+    with pytest.raises(ValueError, match=r"rows.arrow is not the file that bank.json names"):
+        FeatureBank.load(tmp_path / "bank")
+
+
+def test_a_bank_goes_on_with_other_descriptions_unless_they_choose_other_records(
+    parquet, backbone, tmp_path, monkeypatch
+):
+    records = load_records(DataArguments(data=str(parquet)))
+    settings = {"backbone": str(backbone), "views": 2, "probed": 4}
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "join_shards", lambda *_: None)
+        with pytest.raises(ValueError, match="is not finished"):
+            build_feature_bank(records, tmp_path / "new", **settings)
+    told = replaced(records, "kind", ["people"] * 24)
+    with pytest.raises(ValueError, match="probed_sha256 was"):
+        build_feature_bank(replaced(records, "source", records["record_id"]), tmp_path / "new", **settings)
+    found = build_feature_bank(told, tmp_path / "new", **settings)
+    assert set(found.rows["kind"]) == {"people"}
+    assert found.info == build_feature_bank(told, tmp_path / "peace", **settings).info
+
+
+def test_a_shard_without_a_readable_picture_is_left_out(parquet, backbone, tmp_path, monkeypatch):
+    monkeypatch.setattr(shards, "SHARD_SECONDS", 0)
     records = load_records(DataArguments(data=str(parquet))).select([0, 1, 5, 2])  # the third is no picture
-    bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, shard_size=1)
+    bank = build_feature_bank(records, tmp_path / "new", backbone=str(backbone), views=2, batch_size=1)
     assert bank.rows["record_id"].tolist() == ["p0", "p0", "p1", "p1", "p2", "p2"]
     assert [row["record_id"] for row in bank.info["unreadable"]] == ["p5"]
     unreadable = load_records(DataArguments(data=str(parquet))).select([5])
@@ -157,7 +217,7 @@ def test_a_bank_that_is_not_finished_is_refused(bank, tmp_path):
 def test_a_bank_with_other_settings_is_refused(bank, parquet, backbone, tmp_path):
     records = load_records(DataArguments(data=str(parquet)))
     with pytest.raises(ValueError, match="views was 3, is 2"):
-        build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=2, shard_size=8)
+        build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=2)
 
 
 def test_no_bank_is_refused(tmp_path):

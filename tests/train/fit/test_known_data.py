@@ -47,7 +47,7 @@ def test_a_picture_is_measured_against_the_other_sources_only():
 @pytest.fixture
 def bank(parquet, backbone, tmp_path):
     records = load_records(DataArguments(data=str(parquet)))
-    return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=2, shard_size=8)
+    return build_feature_bank(records, tmp_path / "bank", backbone=str(backbone), views=2)
 
 
 def fitted_on(backbone, sha256):

@@ -69,10 +69,10 @@ def test_training_that_was_killed_ends_with_the_same_weights(python, tmp_path):
 BANK = """
 import os, signal, sys
 from train.data import DataArguments, load_records
-from train.features import making
+from train.features import making, shards
 
 records, output, backbone = sys.argv[1:]
-write, written = making.write_tables, []
+write, written = shards.write_tables, []
 
 def write_or_die(*given):
     if len(written) == 3:
@@ -80,9 +80,9 @@ def write_or_die(*given):
     write(*given)
     written.append(given)
 
-making.write_tables = write_or_die
+shards.write_tables, shards.SHARD_SECONDS = write_or_die, 0
 making.build_feature_bank(
-    load_records(DataArguments(data=records)), output, backbone=backbone, views=3, batch_size=5, shard_size=2
+    load_records(DataArguments(data=records)), output, backbone=backbone, views=3, batch_size=5
 )
 """
 
@@ -95,7 +95,7 @@ def test_a_bank_whose_making_was_killed_equals_one_made_in_peace(python, tmp_pat
     kept = {path.name: path.stat().st_ino for path in (tmp_path / "killed").glob("shard*.arrow")}
     assert len(kept) == 3
 
-    records, settings = load_records(DataArguments(data=str(parquet))), {"views": 3, "batch_size": 5, "shard_size": 2}
+    records, settings = load_records(DataArguments(data=str(parquet))), {"views": 3, "batch_size": 5}
     found = build_feature_bank(records, tmp_path / "killed", backbone=str(backbone), **settings)
     expected = build_feature_bank(records, tmp_path / "peace", backbone=str(backbone), **settings)
     pd.testing.assert_frame_equal(found.rows, expected.rows)

@@ -108,9 +108,7 @@ def test_the_worst_groups_are_named():
 def probed_bank(parquet, backbone, tmp_path):
     def build(name, **options):
         records = load_records(DataArguments(data=str(parquet)))
-        return build_feature_bank(
-            records, tmp_path / name, backbone=str(backbone), views=2, probed=6, shard_size=8, **options
-        )
+        return build_feature_bank(records, tmp_path / name, backbone=str(backbone), views=2, probed=6, **options)
 
     return build
 
