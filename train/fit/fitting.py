@@ -12,6 +12,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 import torch
+from accelerate import PartialState
 
 from modeling import RobustClipForImageClassification
 from modeling.cautions.known_data import KnownData
@@ -22,7 +23,7 @@ from modeling.verdicts import CLASSES, GENERATED, REAL
 from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import made_by
-from ..jobs.processes import world_size
+from ..jobs.processes import first_decides, world_size
 from ..measure.calibration import Calibration, calibrate
 from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdicts
 from ..measure.families import measure_families
@@ -31,17 +32,18 @@ from ..measure.shapes import number_shapes, unbalanced
 from ..measure.sources import join_sources, protocol, split
 from ..measure.text_leak import PARTS, measure_text
 from .baselines import BASELINES
-from .head import backbone_folder, fit_head, new_model
+from .head import backbone_folder, fit_head, fitted_tensors, new_model
 from .held_out import held_out_scores
 from .known_data import known_data_of
 from .options import FitArguments
+from .stored import fit_key, load_fit, store_fit
 
 logger = logging.getLogger(__name__)
 # From so many fits on, holding out groups of sources is advised.
 MANY_SOURCES = 200
 
 
-# Folder in `output_dir` of the folds that are done; of no use once the detector is saved.
+# Folder in `output_dir` of the fits that are done; of no use once the detector is saved.
 UNFINISHED = "held-out-scores"
 
 
@@ -88,14 +90,30 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
     quiet = replace(once, logging_strategy="no", report_to="none")
     if training.balance_shapes:
         _say_what_cannot_be_balanced(bank.rows, fold)
-    scores = held_out_scores(model, bank, fold, quiet, Path(str(training.output_dir)) / UNFINISHED)
+    unfinished = Path(str(training.output_dir)) / UNFINISHED
+    scores = held_out_scores(model, bank, fold, quiet, unfinished)
+    _fit_on_all(model, bank, once, unfinished)
     settings = _settings(arguments, training)
     evaluation, pictures, calibration = _measure(bank, scores, fold, arguments, settings)
-    fit_head(model, bank, np.flatnonzero(bank.rows["view"] >= 0), once)
     _set_operating_point(model, calibration, evaluation, arguments)
     _name_backbone(model, bank.info["backbone"])
     known_data = known_data_of(bank, model.config)
     return FittedDetector(model.eval(), calibration, evaluation, pictures, known_data, backbone_folder(bank))
+
+
+def _fit_on_all(
+    model: RobustClipForImageClassification, bank: FeatureBank, training: RobustTrainingArguments, unfinished: Path
+) -> None:
+    """Fit the head that ships, in place, unless that is done."""
+    rows = np.flatnonzero(bank.rows["view"] >= 0)
+    path = unfinished / f"{fit_key(bank, rows, rows[:0], model.config, training, 'the head')}.safetensors"
+    if first_decides(path.is_file()):
+        shapes = {name: tensor.shape for name, tensor in fitted_tensors(model).items()}
+        model.load_state_dict(load_fit(path, shapes), strict=False)  # the backbone stays
+        return
+    fit_head(model, bank, rows, training)
+    if PartialState().is_main_process:
+        store_fit(path, {name: tensor.cpu() for name, tensor in fitted_tensors(model).items()})
 
 
 def _load_bank(arguments: FitArguments) -> FeatureBank:

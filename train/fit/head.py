@@ -78,4 +78,11 @@ def fit_head(
     trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
 
 
-__all__ = ["backbone_folder", "fit_head", "new_model"]
+def fitted_tensors(model: RobustClipForImageClassification) -> dict[str, torch.Tensor]:
+    """The tensors that a fit decides: what is trained, and the head's own statistics."""
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    state = model.state_dict()
+    return {name: tensor for name, tensor in state.items() if name in trained or name.startswith("head.")}
+
+
+__all__ = ["backbone_folder", "fit_head", "fitted_tensors", "new_model"]

@@ -28,7 +28,7 @@ from ..embedding_dataset import score_embeddings
 from ..features.bank import FeatureBank
 from ..fit.baselines import baseline_scores
 from ..fit.components import fit_components
-from ..fit.head import fit_head, new_model
+from ..fit.head import fit_head, fitted_tensors, new_model
 from ..fit.options import HeadArguments
 from ..fit.stored import fit_key, load_fit
 from ..jobs.shared_work import share_work
@@ -100,7 +100,7 @@ class Study:
     def stored(self, fit: Fit) -> dict[str, Tensor]:
         """`scores` of `scored_rows(fit.left_out)`, `seconds`, and the head where it is kept."""
         shapes: dict[str, Sequence[int]] = {"scores": self.scored_rows(fit.left_out).shape, "seconds": ()}
-        kept = _head_tensors(self._model(fit.case)) if fit.keep_head else {}
+        kept = fitted_tensors(self._model(fit.case)) if fit.keep_head else {}
         return load_fit(self._path(fit), shapes | {name: tensor.shape for name, tensor in kept.items()})
 
     def scores(self, case: Case, seeds: Sequence[int]) -> NDArray:
@@ -208,7 +208,7 @@ class Study:
         text = None if bank.text_embeds is None else bank.text_embeds[rows]
         tensors = {"scores": torch.from_numpy(score_embeddings(model, bank.image_embeds[rows], text))}
         if fit.keep_head:
-            tensors |= _head_tensors(model)
+            tensors |= fitted_tensors(model)
         return tensors
 
     def _bank(self, case: Case) -> FeatureBank:
@@ -245,13 +245,6 @@ class Study:
         if name not in self._known_components:
             self._known_components[name] = fit_components(model, self._bank(case), rows)
         return self._known_components[name]
-
-
-def _head_tensors(model: RobustClipForImageClassification) -> dict[str, Tensor]:
-    """The tensors that a fit decides: what is trained, and the head's own statistics."""
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    state = model.state_dict()
-    return {name: tensor for name, tensor in state.items() if name in trained or name.startswith("head.")}
 
 
 __all__ = ["Fit", "Study"]

@@ -17,6 +17,7 @@ from train.features.bank import FeatureBank
 from train.features.making import build_feature_bank
 from train.fit import fitting as fit_module
 from train.fit import held_out
+from train.fit.baselines import BASELINES
 from train.fit.fitting import FitArguments, fit
 
 # argv: folder, what the training goes on from, the step at which it is killed.
@@ -133,15 +134,21 @@ def test_a_fit_that_was_killed_goes_on_with_the_fold_that_was_not_done(
     result = python.run("-c", FIT, tmp_path / "bank", tmp_path / "killed", json.dumps(FIT_SETTINGS))
     assert result.returncode == -signal.SIGKILL, result.stderr
     kept = tmp_path / "killed" / "held-out-scores"
-    assert len(list(kept.glob("*.safetensors"))) == 2
+    assert len(list(kept.glob("*.safetensors"))) == 2 * (1 + len(BASELINES))
     shutil.copytree(tmp_path / "killed", tmp_path / "other")
 
     fit_arguments = FitArguments(bank=str(tmp_path / "bank"), folds=3, head_depth=1)
     fitted, fit_head = [], held_out.fit_head
     for module in (held_out, fit_module):
         monkeypatch.setattr(module, "fit_head", lambda *given: (fitted.append(given), fit_head(*given)))
-    found = fit(fit_arguments, arguments(tmp_path / "killed", **FIT_SETTINGS)).evaluation
+    first = fit(fit_arguments, arguments(tmp_path / "killed", **FIT_SETTINGS))
+    found = first.evaluation
+    weights = {name: tensor.clone() for name, tensor in first.model.head.state_dict().items()}
     assert len(fitted) == 1 + 1  # the third fold, and the head that ships
+    again = fit(fit_arguments, arguments(tmp_path / "killed", **FIT_SETTINGS))
+    assert len(fitted) == 1 + 1
+    assert again.evaluation == found
+    assert all(torch.equal(tensor, weights[name]) for name, tensor in again.model.head.state_dict().items())
     assert found == fit(fit_arguments, arguments(tmp_path / "whole", **FIT_SETTINGS)).evaluation
     fitted.clear()
     fit(fit_arguments, arguments(tmp_path / "other", **(FIT_SETTINGS | {"auc_margin": 1.0})))
@@ -153,7 +160,8 @@ def test_stored_scores_of_a_fold_are_not_taken_for_another_head(tmp_path, tiny_c
     generator = torch.Generator().manual_seed(0)
     bank = FeatureBank(rows, torch.randn(32, 8, generator=generator), None, {"fingerprint": "x"})
     fold = np.arange(32) // 2 % 2
-    for width, stored in [(4, 2), (4, 2), (5, 4)]:
+    fits = 2 * (1 + len(BASELINES))
+    for width, stored in [(4, fits), (4, fits), (5, 2 * fits)]:
         model = RobustClipForImageClassification(tiny_config(text=False, head_depth=1, head_width=width))
         held_out.held_out_scores(model, bank, fold, arguments(tmp_path / "out"), tmp_path / "scores")
         assert len(list((tmp_path / "scores").iterdir())) == stored
