@@ -46,13 +46,14 @@ BESIDE = ("bench", "docs", "examples", "experiments", "tests")
 WHOLE = {
     ".ci": "`.ci/run`: what must hold before a change lands",
     "checkpoints/default": "the embedded default without its backbone: config, head, processor, settings, evaluation",
+    "docs/data": "the development set as facts: a line a picture, a line a source, and the sentences of evidence",
     "docs/evaluation": "the embedded default's report: figures, tables and plots",
     "examples": "example pictures and their licences; a program that loads a published folder without this project",
     "experiments": "lab notebook: what was tried, with plans, tables and programs; its README lists them",
     "modeling/languages": "the sentences of `modeling/sentences.py` by code, a file for each language",
     "space/templates": "HTML of the answer's parts",
     "tests": "a folder for each room, and `tests/e2e` with a real browser; a file's first line says what it proves",
-    "train/report/templates": "the text around the figures of a model card",
+    "train/report/templates": "the text around the figures of a model card and of a data set's page",
 }
 # Folders and files that do not say themselves what they are.
 LINES = {

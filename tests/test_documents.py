@@ -43,7 +43,7 @@ LEFT_OUT = {
     ("README.md", "make demo    # opens http://127.0.0.1:7860"),
     ("docs/api.md", 'pip install "gradio[mcp]==6.31.0"'),
     ("docs/compatibility.md", "pip install --no-deps --target floor transformers==5.23.0"),
-    ("docs/data.md", "git clone https://github.com/BIDS/BSDS500"),
+    ("docs/data.md", "python -m train collect docs/data/manifest.csv my-set"),
     (
         "docs/studies.md",
         'python -m train features --data "dev/*.parquet" --views 4 --deliveries web hard --output bank',

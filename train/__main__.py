@@ -7,13 +7,13 @@ from importlib.util import find_spec
 
 from command_line import clear_errors, log_to_stderr
 
-from .data.options import DataArguments
+from .data.options import CollectArguments, DataArguments
 from .features.options import FeatureArguments
 from .fit.options import FitArguments, HeadArguments, KnownDataArguments
 from .options import CalibrateArguments, EvaluateArguments, MethodArguments, TrainerArguments
 from .parsing import Command, nearest, parse
 from .publish.options import ExportArguments, PublishArguments, PublishSpaceArguments
-from .report.options import AuditArguments, CardArguments
+from .report.options import AuditArguments, CardArguments, ManifestArguments
 from .score.options import PictureArguments, ScoreArguments
 from .study.options import CompareArguments, StudyArguments
 
@@ -117,6 +117,20 @@ COMMANDS = (
         (CompareArguments, HeadArguments, *TRAINING),
         by_place=("plan",),
         first=("plan", "bank", "output", "folds", "seeds", "merge_sources", "num_train_epochs"),
+    ),
+    Command(
+        "manifest",
+        "write what a data set is: a line of facts a picture, its sources, and a page about it",
+        "report.commands:manifest",
+        (ManifestArguments,),
+        by_place=("data", "output"),
+    ),
+    Command(
+        "collect",
+        "collect a data set again from its manifest, over the network",
+        "data.commands:collect_set",
+        (CollectArguments,),
+        by_place=("manifest", "output"),
     ),
     Command(
         "card",

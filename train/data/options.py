@@ -55,4 +55,22 @@ class DataArguments:
     )
 
 
-__all__ = ["DataArguments"]
+@dataclass
+class CollectArguments:
+    """What to collect, and from where."""
+
+    manifest: str = field(metadata={"help": "manifest.csv, with evidence.csv beside it, as in docs/data."})
+    output: str = field(
+        metadata={"help": "The data folder to write: Parquet files, pictures.csv, left_out.csv. A second run goes on."}
+    )
+    raw_address: str = field(
+        default="https://raw.githubusercontent.com",
+        metadata={"help": "Where files are asked for, as ADDRESS/OWNER/NAME/COMMIT/PATH, also of a private mirror."},
+    )
+    lfs_address: str = field(
+        default="https://media.githubusercontent.com/media",
+        metadata={"help": "The same for files that Git LFS keeps."},
+    )
+
+
+__all__ = ["CollectArguments", "DataArguments"]

@@ -49,4 +49,4 @@ def read_pictures_csv(path: Path) -> dict[str, Told]:
     return told
 
 
-__all__ = ["Told", "find_pictures_csv", "read_pictures_csv"]
+__all__ = ["PICTURES_FILE", "Told", "find_pictures_csv", "read_pictures_csv"]

@@ -3,15 +3,14 @@
 Stored in the feature bank beside the embeddings, so that the bias audit needs no picture again.
 """
 
-import imagehash
 import pyarrow as pa
 from PIL import Image, ImageFile
 
 from modeling.compression import jpeg_quality
 from modeling.images import ImageError, open_image, read_bytes, read_header
 
-# bits of the perceptual hash: a square of low frequencies of the picture's brightness
-HASH_SIDE = 16
+from ..data.perceptual_hash import HASH_SIDE, perceptual_hash
+
 FACTS = [
     pa.field("format", pa.string()),
     pa.field("width", pa.int64()),
@@ -60,7 +59,7 @@ def file_facts(content: bytes, picture: Image.Image) -> dict:
         "file_bytes": len(content),
         "jpeg_quality": jpeg_quality(header),
         "metadata": _metadata(header),
-        "perceptual_hash": str(imagehash.phash(picture, hash_size=HASH_SIDE)),
+        "perceptual_hash": perceptual_hash(picture),
     }
 
 

@@ -1,4 +1,4 @@
-"""`python -m train audit` and `card`."""
+"""`python -m train audit`, `card` and `manifest`."""
 
 from pathlib import Path
 
@@ -6,8 +6,9 @@ from ..data.options import DataArguments
 from ..data.records import load_records
 from ..measure.bias_audit import audit_records
 from .audit import audit_summary, write_audit
+from .data_pages import write_data_pages
 from .documents import update_documents
-from .options import AuditArguments, CardArguments
+from .options import AuditArguments, CardArguments, ManifestArguments
 
 
 def audit(data: DataArguments, arguments: AuditArguments) -> None:
@@ -21,3 +22,8 @@ def audit(data: DataArguments, arguments: AuditArguments) -> None:
 def card(arguments: CardArguments) -> None:
     """Write the card and the documents, and print which."""
     print(f"written: {', '.join(map(str, update_documents(arguments)))}")
+
+
+def manifest(arguments: ManifestArguments) -> None:
+    """Write the manifest and the page of a data set, and print which files."""
+    print(f"written: {', '.join(map(str, write_data_pages(Path(arguments.data), Path(arguments.output))))}")

@@ -36,4 +36,21 @@ class CardArguments:
     )
 
 
-__all__ = ["AuditArguments", "CardArguments"]
+@dataclass
+class ManifestArguments:
+    """Of which data, and where to."""
+
+    data: str = field(
+        metadata={
+            "help": "Data folder of Parquet files and, where there is one, pictures.csv; or a manifest.csv: its page "
+            "is then written again without a picture."
+        }
+    )
+    output: str = field(
+        metadata={
+            "help": "Folder for data.md and data/: manifest.csv, evidence.csv, sources.csv. `docs` for the project's."
+        }
+    )
+
+
+__all__ = ["AuditArguments", "CardArguments", "ManifestArguments"]
