@@ -16,7 +16,7 @@ _GENERATED = (
         "prompt, job or checkpoint in the file's metadata",
         re.compile(r"metadata|Job ID|embedded prompt|XMP"),
     ),
-    ("the generator's own way to name files", re.compile(r"file name|files? named")),
+    ("the file's name: a generator's own, or one that names it", re.compile(r"file name|files? named")),
 )
 
 

@@ -107,7 +107,11 @@ def test_a_name_from_the_data_cannot_end_a_cell():
             "whole camera EXIF in that very file",
         ),
         ("generated", "README: all pictures generated with FLUX.1", GENERATED_BY_REPOSITORY),
-        ("generated", "Midjourney default file name (user, prompt, job id)", "the generator's own way to name files"),
+        (
+            "generated",
+            "Midjourney default file name (user, prompt, job id)",
+            "the file's name: a generator's own, or one that names it",
+        ),
         (
             "generated",
             "ComfyUI prompt metadata in the picture file names the checkpoint",
