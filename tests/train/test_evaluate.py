@@ -91,7 +91,7 @@ def test_pictures_that_were_replaced_are_not_taken_for_the_old_ones(checkpoint, 
     run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probed", 0)
     (folder / "real" / "source-0" / "0.png").write_bytes(picture(99, 0) + b"more")
     again = run("evaluate", checkpoint, folder, "--output", tmp_path / "out", "--probed", 0)
-    assert "records_sha256 was" in again
+    assert "pictures_sha256 was" in again
 
 
 def test_one_class_is_evaluated_as_far_as_it_goes(checkpoint, tmp_path, run):
