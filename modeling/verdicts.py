@@ -35,4 +35,15 @@ def verdict(probability: float, real_threshold: float, generated_threshold: floa
     return str(verdicts(probability, real_threshold, generated_threshold))
 
 
-__all__ = ["CLASSES", "GENERATED", "OPPOSITE", "REAL", "UNCERTAIN", "VERDICTS", "verdict", "verdicts"]
+def thirds(probability: ArrayLike, real_threshold: float, generated_threshold: float) -> NDArray[np.int64]:
+    """Third of the band between the thresholds, 1 to 3, that each probability lies in: three parts of equal width.
+
+    What lies on an edge belongs to the higher part; below the band it is 1, above it 3. Without a band it is 1.
+    """
+    edges = np.linspace(real_threshold, generated_threshold, 4)[1:3]
+    if edges[0] == generated_threshold:
+        return np.ones(np.shape(probability), dtype=np.int64)
+    return 1 + np.searchsorted(edges, np.asarray(probability, dtype=np.float64), side="right")
+
+
+__all__ = ["CLASSES", "GENERATED", "OPPOSITE", "REAL", "UNCERTAIN", "VERDICTS", "thirds", "verdict", "verdicts"]

@@ -5,7 +5,7 @@ A class is a group of the help, titled by the first line of its docstring.
 """
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 
 @dataclass(kw_only=True)
@@ -44,31 +44,28 @@ class TargetArguments:
     """Which error rates the verdicts aim at."""
 
     target_fpr: float = field(
-        default=0.03, metadata={"help": "Share of real pictures that may be called generated, source-weighted."}
+        default=0.02,
+        metadata={
+            "help": "Share of real pictures that may be called generated. The rules on sources and kinds of pictures "
+            "hold besides (docs/evaluate.md)."
+        },
     )
-    target_fnr: float = field(
-        default=0.10, metadata={"help": "Share of generated pictures that may be called real, source-weighted."}
-    )
-    target_source_fpr: float | None = field(
-        default=None,
-        metadata={"help": "Share that may be called generated of each real source of 30 or more pictures; no bound."},
-    )
+    target_fnr: float = field(default=0.10, metadata={"help": "Share of generated pictures that may be called real."})
 
     def __post_init__(self) -> None:
         """Refuse what is no share, before hours of fits."""
         for name, value in self.targets.items():
-            if value is not None and not 0 < value < 1:
+            if not 0 < value < 1:
                 raise ValueError(f"`{name}` is a share and must be in (0, 1), got {value}.")
 
     @property
-    def targets(self) -> dict[str, Any]:
+    def targets(self) -> dict[str, float]:
         """What `calibrate` aims at, by the names of its arguments."""
-        names = ("target_fpr", "target_fnr", "target_source_fpr")
-        return {name: getattr(self, name) for name in names}
+        return {"target_fpr": self.target_fpr, "target_fnr": self.target_fnr}
 
     @property
-    def reported_targets(self) -> dict[str, Any]:
-        """The same as reports name them: fpr, fnr, source_fpr."""
+    def reported_targets(self) -> dict[str, float]:
+        """The same as reports name them: fpr, fnr."""
         return {name.removeprefix("target_"): value for name, value in self.targets.items()}
 
 

@@ -37,7 +37,6 @@ print(json.dumps([ends, sorted(heavy & sys.modules.keys())]))
 
 WRONG_VALUES = {
     ("--target_fpr", "2"): "`target_fpr` is a share and must be in (0, 1), got 2.0.",
-    ("--target_source_fpr", "0"): "`target_source_fpr` is a share and must be in (0, 1), got 0.0.",
     ("--lr_scheduler_kwargs", "{min_lr"): "--lr_scheduler_kwargs: expected a JSON object",
 }
 

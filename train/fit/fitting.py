@@ -24,9 +24,11 @@ from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import made_by
 from ..jobs.processes import first_decides, world_size
-from ..measure.calibration import Calibration, calibrate
-from ..measure.evaluation import compare_scores, evaluate_views, held_out_verdicts
+from ..measure.calibration import Calibration, calibrate, judge_held_out
+from ..measure.evaluation import compare_scores, evaluate_views, verdicts_by_class
 from ..measure.families import measure_families
+from ..measure.photographs import in_100, share_of_photographs
+from ..measure.rules import measure_rules
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
 from ..measure.shapes import number_shapes, unbalanced
 from ..measure.sources import join_sources, protocol, split
@@ -136,10 +138,11 @@ def _measure(
     """Calibrate the held-out scores and evaluate them; also one row a picture with its probability and verdict."""
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
     rows = bank.rows.assign(score=scores["head"])
-    calibration = calibrate(*(rows.loc[clean, name] for name in ("label", "score", "source")), **arguments.targets)
+    calibration = calibrate(rows[clean], **arguments.targets)
     real, generated = calibration.real_threshold, calibration.generated_threshold
     rows = calibration.judge(rows)
     pictures = rows[clean]
+    held_out = judge_held_out(pictures, fold[clean], **arguments.targets)
     parts = {name: scores[name][clean] for name in PARTS if name in scores}
     text = None if bank.text_embeds is None else bank.text_embeds[torch.from_numpy(clean)]
     folds = [(np.flatnonzero(fold[clean] != number), np.flatnonzero(fold[clean] == number)) for number in set(fold)]
@@ -147,7 +150,9 @@ def _measure(
         "protocol": protocol(bank.rows, arguments.hold_out, arguments.folds),
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "targets": cast(Targets, arguments.reported_targets),
-        "verdicts": held_out_verdicts(pictures, fold[clean], **arguments.targets),
+        "rules": measure_rules(pictures, generated, arguments.target_fpr),
+        "verdicts": verdicts_by_class(held_out),
+        "answers": share_of_photographs(held_out),
         "baselines": {
             name: {"inverse_penalty": inverse_penalty, **compare_scores(pictures, scores[name][clean])}
             for name, (inverse_penalty, _) in BASELINES.items()
@@ -214,6 +219,7 @@ def _set_operating_point(
         "false_positive_rate": real[GENERATED],
         "true_positive_rate": generated[GENERATED],
         "false_negative_rate": generated[REAL],
+        "photographs_in_100": in_100(cast(list, fit_facts["answers"])),
     }
 
 

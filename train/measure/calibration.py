@@ -6,18 +6,17 @@ equally likely beforehand. A different share of generated pictures moves the pro
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.linear_model import LogisticRegression
 
-from modeling.verdicts import verdicts
+from modeling.verdicts import thirds, verdicts
 
+from .rules import allowed_of, bounds
 from .sources import source_weights
-
-# A source of fewer pictures says little about its own rate of false alarms.
-SOURCE_PICTURES = 30
 
 
 @dataclass(frozen=True)
@@ -47,78 +46,92 @@ class Calibration:
         return rows.assign(probability=probability, verdict=verdict)
 
 
-def calibrate(
-    labels: ArrayLike,
-    scores: ArrayLike,
-    sources: ArrayLike,
-    *,
-    target_fpr: float,
-    target_fnr: float,
-    target_source_fpr: float | None = None,
-) -> Calibration:
+def calibrate(rows: pd.DataFrame, *, target_fpr: float = 0.02, target_fnr: float = 0.10) -> Calibration:
     """Fit the calibration and the thresholds on held-out scores.
 
-    Each source of a class weighs the same, so that one large collection does not decide for all. A mean over sources
-    can still hide one kind of photograph that is flagged again and again: `target_source_fpr` bounds each source. If J
-    sources are bounded and a new one is exchangeable with them, it exceeds the bound with a chance of 1 / (J + 1) or
-    less, up to the counting of its pictures (conformal prediction with sources as units: Dunn, Wasserman & Ramdas,
-    arXiv 1809.07441).
+    Probabilities are fitted source-weighted. The threshold of "generated" finds the most generated pictures that the
+    rules of `rules.py` allow, and flags no real picture beyond what that needs. The threshold of "real" takes the most
+    real pictures that `target_fnr` allows. Where the classes are so far apart that the two would cross, the threshold
+    of "generated" stands for both, and nothing is uncertain.
 
     Args:
-        labels: (N,) of 0 = real and 1 = generated.
-        scores: (N,) raw scores.
-        sources: (N,) names.
+        rows: one row a picture: label (0 = real, 1 = generated), score (raw), source; `kind` where known, "" is none.
         target_fpr: share of real pictures that may be called generated, in (0, 1).
         target_fnr: share of generated pictures that may be called real, in (0, 1).
-        target_source_fpr: share of each real source of SOURCE_PICTURES or more pictures that may be called generated,
-            in (0, 1); `None` bounds none.
 
     Raises:
         ValueError: a class is missing, a score is not finite, or higher scores do not mean generated.
     """
-    labels, scores = np.asarray(labels), np.asarray(scores, dtype=np.float64)
+    scale, bias = _fit(rows)
+    probability = Calibration(scale, bias, 0.0, 1.0).probability(rows["score"])
+    is_generated = rows["label"].to_numpy() == 1
+    real, generated = probability[~is_generated], probability[is_generated]
+    above = max(bound.above for bound in bounds(rows.assign(probability=probability), target_fpr))
+    below = float(np.sort(generated)[allowed_of(len(generated), target_fnr)])
+    generated_threshold = _threshold(above, gained=generated, spared=real, end=1.0)
+    real_threshold = max(0.0, -_threshold(-below, gained=-real, spared=-generated, end=0.0))
+    return Calibration(scale, bias, min(real_threshold, generated_threshold), generated_threshold)
+
+
+def judge_held_out(rows: pd.DataFrame, fold: NDArray, **targets: Any) -> pd.DataFrame:
+    """Rows with probability, verdict and `third` of the band, with calibration and thresholds of the other folds.
+
+    The shipped thresholds are set on all held-out scores, so that the shares at them are in-sample and meet the
+    targets. Those of other folds say what to expect of a new source.
+
+    Args:
+        rows: as for `calibrate`; the score is from a fit without its fold.
+        fold: (N,) number of each picture's fold; sources lie in one fold each.
+        **targets: what `calibrate` aims at.
+
+    Returns:
+        In the order of `rows`. `third` is that of `thirds`; it means something where the verdict is "uncertain".
+    """
+    probability, third = np.empty(len(rows)), np.empty(len(rows), dtype=int)
+    verdict = np.empty(len(rows), dtype=object)
+    for number in np.unique(fold):
+        held_out = fold == number
+        point = calibrate(rows[~held_out], **targets)
+        judged = point.judge(rows[held_out])
+        probability[held_out], verdict[held_out] = judged["probability"], judged["verdict"]
+        third[held_out] = thirds(probability[held_out], point.real_threshold, point.generated_threshold)
+    return rows.assign(probability=probability, verdict=verdict, third=third)
+
+
+def _fit(rows: pd.DataFrame) -> tuple[float, float]:
+    """Scale and bias by a logistic regression on the score, source-weighted."""
+    labels, scores = rows["label"].to_numpy(), rows["score"].to_numpy(dtype=np.float64)
     if set(np.unique(labels)) != {0, 1}:
         raise ValueError(f"Calibration needs both classes, got the labels {np.unique(labels).tolist()}.")
     if not np.isfinite(scores).all():
         raise ValueError(f"`scores` must be finite, got {np.count_nonzero(~np.isfinite(scores))} that are not.")
-    weights = source_weights(labels, sources)
+    weights = source_weights(labels, rows["source"])
     # Centred and scaled, the solver converges for any score range; C is large enough to mean "no penalty".
     centre, spread = float(np.average(scores, weights=weights)), float(scores.std()) or 1.0
     fit = LogisticRegression(C=1e6).fit(
         ((scores - centre) / spread)[:, None], labels, sample_weight=weights * len(labels)
     )
     scale = float(fit.coef_[0, 0]) / spread
-    bias = float(fit.intercept_[0]) - scale * centre
     if scale <= 0:
         raise ValueError(f"Scores do not rise from real to generated (slope {scale:.3g}): nothing to calibrate.")
-    point = Calibration(scale, bias, 0.0, 1.0)
-    probability = point.probability(scores)
-    generated = _threshold(probability[labels == 0], weights[labels == 0], target_fpr)
-    if target_source_fpr is not None:
-        for _, of_source in pd.Series(probability[labels == 0]).groupby(np.asarray(sources)[labels == 0]):
-            values = of_source.to_numpy()
-            if len(values) >= SOURCE_PICTURES:
-                generated = max(generated, _threshold(values, np.ones(len(values)), target_source_fpr))
-    # Mirrored: at most `target_fnr` of generated pictures at or below the threshold.
-    real = 1 - _threshold(1 - probability[labels == 1], weights[labels == 1], target_fnr)
-    # Where the classes are far apart the two would cross: nothing between them is then left uncertain.
-    if real > generated:
-        real = generated = (real + generated) / 2
-    return Calibration(scale, bias, real, generated)
+    return scale, float(fit.intercept_[0]) - scale * centre
 
 
-def _threshold(values: NDArray, weights: NDArray, rate: float) -> float:
-    """Smallest midpoint t between values such that the weighted share of `values` >= t is at most `rate`."""
-    order = np.argsort(-values)
-    values, share = values[order], np.cumsum(weights[order]) / weights.sum()
-    allowed = int(np.searchsorted(share, rate, side="right"))  # so many of the largest may be at or above t
-    while 0 < allowed < len(values) and values[allowed] == values[allowed - 1]:
-        allowed -= 1  # equal values fall on the same side
-    if allowed == 0:
-        return float(np.nextafter(values[0], 2))
-    if allowed == len(values):
-        return float(values[-1])
-    return float((values[allowed - 1] + values[allowed]) / 2)
+def _threshold(above: float, *, gained: NDArray, spared: NDArray, end: float) -> float:
+    """Midpoint between the lowest of `gained` that lies above a value and the highest of `spared` below that one.
+
+    So every one of `gained` above the value reaches it, and as few of `spared` as that allows.
+
+    Args:
+        above: one of `spared`; the threshold lies above it.
+        gained: values that should reach it.
+        spared: values that should not.
+        end: of the range, in place of the lowest of `gained` where none lies above.
+    """
+    reached = gained[gained > above]
+    high = float(reached.min()) if len(reached) else end
+    low = float(spared[spared < high].max()) if len(reached) else float(spared.max())
+    return max((low + high) / 2, float(np.nextafter(low, np.inf)))
 
 
-__all__ = ["SOURCE_PICTURES", "Calibration", "calibrate"]
+__all__ = ["Calibration", "calibrate", "judge_held_out"]

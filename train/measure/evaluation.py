@@ -19,7 +19,6 @@ from .bootstrap import (
     with_interval,
     with_intervals,
 )
-from .calibration import calibrate
 from .groups import measure_groups, worst_groups
 from .metrics import RANKING, brier_score, expected_calibration_error, ranking, reliability, roc_auc
 from .newest import newest_generated
@@ -67,7 +66,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         **with_intervals(RANKING, ranking, rows, rows["score"].to_numpy(dtype=float)),
         **_plain_and_source_weighted(rows),
         "thresholds": {REAL: real_threshold, GENERATED: generated_threshold},
-        "verdicts": _verdicts_by_class(rows),
+        "verdicts": verdicts_by_class(rows),
         **groups,
         "worst": worst_groups(groups),
     }
@@ -150,7 +149,7 @@ def _random_deliveries(rows: pd.DataFrame) -> RandomDeliveries:
     return {
         "views": _count_by_class(rows),
         "auc": with_interval(rows, roc_auc),
-        "verdicts": _verdicts_by_class(rows),
+        "verdicts": verdicts_by_class(rows),
     }
 
 
@@ -183,32 +182,13 @@ def compare_scores(rows: pd.DataFrame, baseline: NDArray) -> Comparison:
     }
 
 
-def held_out_verdicts(rows: pd.DataFrame, fold: NDArray, **targets: Any) -> Verdicts:
-    """Verdict shares of each class with calibration and thresholds, too, from the other folds alone.
-
-    The shipped thresholds are set on all held-out scores, so that the shares at them are in-sample and meet the
-    targets. Those of other folds say what to expect of a new source.
-
-    Args:
-        rows: one row a picture: label, source, score (from a fit without its fold).
-        fold: (N,) number of each picture's fold; sources lie in one fold each.
-        **targets: what `calibrate` aims at.
-    """
-    found = np.empty(len(rows), dtype=object)
-    for number in np.unique(fold):
-        held_out = fold == number
-        others = rows[~held_out]
-        calibration = calibrate(others["label"], others["score"], others["source"], **targets)
-        found[held_out] = calibration.judge(rows[held_out])["verdict"]
-    return _verdicts_by_class(rows.assign(verdict=found))
-
-
 def _check_finite(rows: pd.DataFrame) -> None:
     if not np.isfinite(rows["score"]).all():
         raise ValueError(f"{(~np.isfinite(rows['score'])).sum()} scores are not finite.")
 
 
-def _verdicts_by_class(rows: pd.DataFrame) -> Verdicts:
+def verdicts_by_class(rows: pd.DataFrame) -> Verdicts:
+    """Share of each verdict in each class, of rows with label, source and verdict."""
     return {name: _verdict_shares(rows[rows["label"] == label]) for label, name in enumerate(CLASSES)}
 
 
@@ -225,4 +205,4 @@ def _verdict_shares(rows: pd.DataFrame) -> ByVerdict[Share] | None:
     return shares
 
 
-__all__ = ["compare_scores", "evaluate_scores", "evaluate_views", "held_out_verdicts"]
+__all__ = ["compare_scores", "evaluate_scores", "evaluate_views", "verdicts_by_class"]

@@ -283,11 +283,40 @@ class AffineCalibration(TypedDict):
 
 
 class Targets(TypedDict):
-    """Error rates that the thresholds aim at; `source_fpr` bounds each real source."""
+    """Shares of all held-out real and generated pictures that the thresholds aim at."""
 
     fpr: float
     fnr: float
-    source_fpr: float | None
+
+
+class ThresholdRule(TypedDict):
+    """A rule that the threshold of "generated" keeps on the held-out real pictures that it was chosen on.
+
+    `bounds` counts its bounds: 1, for kinds one a kind, 0 where it has nothing to bind. Of the tightest of them: at
+    most `allowed` `of` pictures (for "sources": sources with more than one picture) may reach the threshold, `reached`
+    do, and so the threshold lies `above` this probability. `decided`: no rule asks for a higher one.
+    """
+
+    rule: Annotated[str, ("pictures", "sources", "kinds")]
+    bounds: int
+    kind: str | None
+    of: int | None
+    allowed: int | None
+    reached: int | None
+    above: float | None
+    decided: bool
+
+
+class Answer(TypedDict):
+    """A verdict, or a third of the band of "uncertain" (1 = the lowest), and the pictures that get it.
+
+    `photographs` is the share of real ones among them, if half of all pictures are real.
+    """
+
+    verdict: Annotated[str, VERDICTS]
+    third: int | None
+    pictures: ByClass[int]
+    photographs: Figure | None
 
 
 class Comparison(TypedDict):
@@ -324,7 +353,7 @@ class Families(TypedDict):
 
 
 class FitFacts(TypedDict):
-    """What only `fit` knows. `verdicts` are by thresholds that the other folds' scores gave.
+    """What only `fit` knows. `verdicts` and `answers` are by thresholds that the other folds' scores gave.
 
     `families` is there where families were held out whole.
     """
@@ -332,7 +361,9 @@ class FitFacts(TypedDict):
     protocol: str
     calibration: AffineCalibration
     targets: Targets
+    rules: list[ThresholdRule] | None
     verdicts: Verdicts
+    answers: list[Answer] | None
     baselines: dict[str, Baseline]
     families: Families | None
     arguments: dict[str, Any]
@@ -397,6 +428,7 @@ class Evaluation(ViewFigures):
 
 __all__ = [
     "VERSION",
+    "Answer",
     "Baseline",
     "BiasAudit",
     "ByClass",
@@ -427,6 +459,7 @@ __all__ = [
     "SourceWeighted",
     "StyleGroup",
     "TextFigures",
+    "ThresholdRule",
     "Verdicts",
     "ViewFigures",
     "Worst",

@@ -24,6 +24,7 @@ from .audit import audit_finding
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
 from .release import release_sentence
+from .thresholds import answers_table, rules_text, uncertain_sentence
 from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
 
 NOTES_FILE = "card.yaml"
@@ -113,6 +114,9 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             tower=_TOWER_NAMES[config["vision_config"]["model_type"]],
             figures=figures_table(evaluation),
             verdicts=table(VERDICT_HEADER, verdict_rows(fit["verdicts"])),
+            uncertain=uncertain_sentence(fit["verdicts"], evaluation["pictures"], "at these thresholds"),
+            answers=None if fit["answers"] is None else answers_table(fit["answers"]),
+            rules=rules_text(fit, evaluation["pictures"]),
             baselines=_baselines_table(fit),
             worst=worst_sentences(evaluation["worst"]),
             finding=audit_finding(evaluation["bias_audit"]),

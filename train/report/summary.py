@@ -4,6 +4,7 @@ from modeling.verdicts import VERDICTS
 
 from ..measure.schema import Evaluation
 from .markdown import number, percent
+from .thresholds import decided_sentence
 from .verdicts import families_sentences
 
 
@@ -23,6 +24,8 @@ def summary(evaluation: Evaluation) -> str:
             lines.append(f"{name} pictures called {called}")
     if evaluation["fit"] is not None:
         lines += families_sentences(evaluation["fit"]["families"])
+        if evaluation["fit"]["rules"] is not None:
+            lines.append(decided_sentence(evaluation["fit"]["rules"]))
         for name, baseline in evaluation["fit"]["baselines"].items():
             lines += [
                 f"{name}: ROC AUC {baseline['auc']:.3f}, head minus it {number(baseline['auc_difference'])}",

@@ -9,7 +9,7 @@ import pandas as pd
 from modeling.files import staged
 from modeling.verdicts import GENERATED, REAL
 
-from ..measure.schema import Evaluation
+from ..measure.schema import ByClass, Evaluation, FitFacts
 from ..measure.sources import FULL_SOURCE
 from .audit import audit_section, duplicates_section
 from .evaluation_file import as_written
@@ -19,6 +19,7 @@ from .page import html_page
 from .plots import write_plots
 from .robustness import random_section, robustness_section
 from .tables import csv_tables
+from .thresholds import answers_table, rules_text, uncertain_sentence
 from .verdicts import VERDICT_HEADER, families_sentences, verdict_rows, worst_sentences
 
 # Fields of a reliability bin that the report shows.
@@ -117,17 +118,22 @@ def _ranking(evaluation: Evaluation) -> str:
 def _verdicts(evaluation: Evaluation) -> str:
     thresholds, fit = evaluation["thresholds"], evaluation["fit"]
     plain, weighted = evaluation["plain"], evaluation["source_weighted"]
+    pictures = evaluation["pictures"]
     rows = verdict_rows(evaluation["verdicts"], "shipped thresholds")
+    uncertain = [uncertain_sentence(evaluation["verdicts"], pictures, "at the shipped thresholds")]
     if fit is not None:
         rows += verdict_rows(fit["verdicts"], "thresholds of the other folds")
+        uncertain.append(uncertain_sentence(fit["verdicts"], pictures, "at thresholds of the other folds"))
     return (
         "## Verdicts\n\n"
         + table(VERDICT_HEADER, rows)
         + f'\n\n"Generated" from probability {thresholds[GENERATED]:.3f}, "real" up to {thresholds[REAL]:.3f}. '
         f'Where "uncertain" counts as no answer, {percent(plain["share_answered"])} are answered, and of these '
         f"{percent(plain['accuracy_of_answered'])} rightly; source-weighted {percent(weighted['share_answered'])} and "
-        f"{percent(weighted['accuracy_of_answered'])}. Each class counts half.\n\n"
-        "![Histogram of probabilities by class](scores.png)"
+        f"{percent(weighted['accuracy_of_answered'])}. Each class counts half. "
+        f"{' '.join(uncertain)}\n\n"
+        + (_choice(fit, pictures) if fit is not None else "")
+        + "![Histogram of probabilities by class](scores.png)"
     )
 
 
@@ -146,6 +152,20 @@ def _families(evaluation: Evaluation) -> str:
             table(("family", "pictures", "sources", f"found at {share(families['false_alarms'])} false alarms"), rows),
         ]
     )
+
+
+def _choice(fit: FitFacts, pictures: ByClass[int]) -> str:
+    """How the thresholds were chosen, and what an answer is worth."""
+    parts = ["### How the thresholds were chosen", rules_text(fit, pictures)]
+    if (answers := fit["answers"]) is not None:
+        parts += [
+            "### What an answer is worth",
+            "Of pictures that get the answer, so many in 100 are real, if half of all pictures are. Thresholds are "
+            "those of the other folds. A third is a third of the distance in probability between the two thresholds. "
+            "Intervals are the wider of a bootstrap over sources and Wilson's over pictures.",
+            answers_table(answers),
+        ]
+    return "\n\n".join(parts) + "\n\n"
 
 
 def _calibration(evaluation: Evaluation) -> str:

@@ -15,8 +15,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..measure.bootstrap import DRAWS, mean_with_interval
-from ..measure.calibration import SOURCE_PICTURES, calibrate
+from ..measure.calibration import calibrate
 from ..measure.metrics import expected_calibration_error, roc_auc
+from ..measure.rules import SOURCE_PICTURES
 from ..measure.sources import source_weights
 from .fits import Fit, Study
 from .plan import Case
@@ -78,8 +79,8 @@ class Nested:
         probability, flagged = np.full(scores.shape, np.nan), np.zeros(scores.shape, dtype=bool)
         for group in study.groups:
             outside = clean[study.group[clean] != group]
-            inner = self.inner_scores(case, group)[outside]
-            calibration = calibrate(study.labels[outside], inner, study.sources[outside], **self.targets)
+            inner = study.banks[""].rows.iloc[outside].assign(score=self.inner_scores(case, group)[outside])
+            calibration = calibrate(inner, **self.targets)
             rows = study.scored_rows((group,))
             probability[rows] = calibration.probability(scores[rows])
             flagged[rows] = probability[rows] >= calibration.generated_threshold
@@ -114,8 +115,18 @@ class Nested:
             "views": {name: self._shares(answers, rows) for name, rows in self.views.items()},
             "ece": float(np.mean(errors)),
             "fpr_by_source": by_source["mean"][by_source["size"] >= SOURCE_PICTURES].to_dict(),
+            "sources_flagged_twice": self._flagged_twice(answers),
             "fpr_by_kind": by_kind.to_dict() if kinds else {},
         }
+
+    def _flagged_twice(self, answers: Answers) -> dict:
+        """Real sources of SOURCE_PICTURES or more, and the share with more than one flagged, a mean over seeds."""
+        clean = self.study.clean
+        real = clean[self.study.labels[clean] == 0]
+        flagged = pd.DataFrame(answers.flagged[real]).groupby(self.study.sources[real])
+        large = (flagged.size() >= SOURCE_PICTURES).to_numpy()
+        shares = (flagged.sum()[large] > 1).to_numpy().mean(axis=0) if large.any() else None
+        return {"sources": int(large.sum()), "share": None if shares is None else float(shares.mean())}
 
     def _inner_auc(self, scores: NDArray, group: int) -> float:
         found = []

@@ -273,7 +273,7 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backb
     assert model.config.image_layers == [2]
     scores = score_embeddings(model, bank.narrow(model.config).image_embeds)
     assert np.isfinite(scores).all()
-    assert model.config.operating_point["target_fpr"] == 0.03
+    assert model.config.operating_point["target_fpr"] == 0.02
     report, _ = evaluate_checkpoint(tmp_path / "out", bank)
     assert report["pictures"] == {"real": 12, "generated": 11}
 

@@ -1,4 +1,4 @@
-"""Metrics, calibration and evaluation against independent computations."""
+"""Metrics and evaluation against independent computations."""
 
 import numpy as np
 import pandas as pd
@@ -8,8 +8,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from tests.train.scored_pictures import scored
 from train.measure.bootstrap import bootstrap_interval, wilson_interval
-from train.measure.calibration import calibrate
-from train.measure.evaluation import compare_scores, evaluate_scores, held_out_verdicts
+from train.measure.evaluation import compare_scores, evaluate_scores
 from train.measure.metrics import (
     RANKING,
     average_precision,
@@ -20,7 +19,6 @@ from train.measure.metrics import (
     roc_auc,
     tpr_at_fpr,
 )
-from train.measure.sources import source_weights
 
 
 def test_auc_equals_the_mann_whitney_statistic():
@@ -165,64 +163,6 @@ def test_wilson_interval_equals_published_numbers():
     assert wilson_interval(0, 0) == [0.0, 1.0]
 
 
-def test_calibration_recovers_a_known_scale():
-    rng = np.random.default_rng(0)
-    logit = rng.normal(scale=2, size=20000)
-    labels = (rng.random(20000) < 1 / (1 + np.exp(-logit))).astype(int)
-    fitted = calibrate(labels, logit / 3 + 7, rng.integers(50, size=20000), target_fpr=0.1, target_fnr=0.1)
-    assert fitted.scale == pytest.approx(3, rel=0.05)
-    assert fitted.bias == pytest.approx(-21, rel=0.05)
-
-
-@pytest.mark.parametrize("target", [0.01, 0.03, 0.1])
-def test_thresholds_keep_the_target_rates_on_their_own_data(target):
-    labels, scores, sources = scored(rows=2000)
-    fitted = calibrate(labels, scores, sources, target_fpr=target, target_fnr=target)
-    probability, weights = fitted.probability(scores), source_weights(labels, sources)
-    flagged = np.average(probability[labels == 0] >= fitted.generated_threshold, weights=weights[labels == 0])
-    missed = np.average(probability[labels == 1] <= fitted.real_threshold, weights=weights[labels == 1])
-    assert target - 0.01 <= flagged <= target
-    assert target - 0.01 <= missed <= target
-
-
-def test_threshold_bounds_each_large_real_source():
-    """Source 0 lies above the other real ones: the mean over 20 sources hides it, the bound on each does not."""
-    rng = np.random.default_rng(0)
-    sources = np.repeat(np.arange(40), 50)
-    sources[-20:] = 40  # real, and too small to be bounded
-    labels = np.where(sources == 40, 0, sources % 2)
-    scores = rng.normal(size=2000) + 2 * labels + 1.5 * (sources == 0) + 4 * (sources == 40)
-    targets = {"target_fpr": 0.1, "target_fnr": 0.1}
-    loose = calibrate(labels, scores, sources, **targets)
-    bounded = calibrate(labels, scores, sources, **targets, target_source_fpr=0.06)
-
-    def rate(point, source):
-        return np.mean(point.probability(scores[sources == source]) >= point.generated_threshold)
-
-    assert rate(loose, 0) > 0.06
-    assert [rate(bounded, source) <= 0.06 for source in range(0, 40, 2)] == [True] * 20
-    assert rate(bounded, 0) == 0.06  # 3 of 50: no higher than needed
-    assert rate(bounded, 40) > 0.06
-    assert (loose.scale, loose.bias, loose.real_threshold) == (bounded.scale, bounded.bias, bounded.real_threshold)
-
-
-def test_thresholds_never_cross():
-    labels, scores, sources = scored(shift=20)
-    fitted = calibrate(labels, scores, sources, target_fpr=0.05, target_fnr=0.05)
-    assert fitted.real_threshold <= fitted.generated_threshold
-
-
-def test_calibration_refuses_what_it_cannot_use():
-    labels, scores, sources = scored()
-    with pytest.raises(ValueError, match="both classes"):
-        calibrate(np.zeros(3), np.zeros(3), np.zeros(3), target_fpr=0.1, target_fnr=0.1)
-    with pytest.raises(ValueError, match="do not rise"):
-        calibrate(labels, -scores, sources, target_fpr=0.1, target_fnr=0.1)
-    scores[0] = np.nan
-    with pytest.raises(ValueError, match="finite"):
-        calibrate(labels, scores, sources, target_fpr=0.1, target_fnr=0.1)
-
-
 def frame(labels, scores, sources):
     generator = np.where(labels == 1, "G", "")
     probability = 1 / (1 + np.exp(-scores))
@@ -259,25 +199,6 @@ def test_evaluation_counts_verdicts_by_class_source_and_generator():
     assert weighted["share_answered"]["value"] == pytest.approx((0.5 * 0.5 + 0.5 * 1 + 0.5) / 2)
     assert weighted["accuracy_of_answered"]["value"] == pytest.approx((0.25 + 0.5) / (0.25 + 0.5 + 0.5))
     assert weighted["balanced_accuracy"]["value"] == pytest.approx((0.5 + 0.5) / 2)
-
-
-def test_thresholds_of_other_sources_are_not_those_that_suit_the_source():
-    """One real source lies far above the others: its own scores raise the shipped threshold, the others' do not."""
-    rng = np.random.default_rng(0)
-    sources = np.repeat(np.arange(20), 50)
-    labels = (sources >= 10).astype(int)
-    scores = rng.normal(size=1000) + 3 * labels + 2.5 * (sources == 0)
-    rows = frame(labels, scores, sources.astype(str))
-    fitted = calibrate(labels, scores, sources, target_fpr=0.03, target_fnr=0.1)
-    rows["probability"] = fitted.probability(scores)
-    thresholds = {"real_threshold": fitted.real_threshold, "generated_threshold": fitted.generated_threshold}
-    shipped = evaluate_scores(rows, **thresholds)["verdicts"]["real"]["generated"]["value"]
-    honest = held_out_verdicts(rows, sources, target_fpr=0.03, target_fnr=0.1)["real"]["generated"]["value"]
-    assert shipped <= 0.03
-    threshold = np.quantile(scores[(labels == 0) & (sources != 0)], 0.97)
-    of_the_odd_source = (scores[sources == 0] > threshold).sum() / 500
-    assert of_the_odd_source - 0.01 < honest < of_the_odd_source + 0.03
-    assert honest > shipped + 0.03
 
 
 def test_evaluation_of_one_class_says_none():

@@ -26,6 +26,22 @@ DELIVERY = {
     "mean_probability_change": {"real": 0.1, "generated": None},
     "mean_absolute_probability_change": 0.1,
 }
+RULE = {"rule": "pictures", "bounds": 1, "kind": None, "of": 1657, "allowed": 33, "reached": 20, "above": 0.7}
+RULES = [
+    RULE | {"decided": False},
+    dict.fromkeys(RULE) | {"rule": "sources", "bounds": 0, "decided": False},
+    {"rule": "kinds", "bounds": 3, "kind": "art | illustration", "of": 60, "allowed": 4, "reached": 4, "above": 0.9}
+    | {"decided": True},
+]
+ANSWERS = [
+    {
+        "verdict": "uncertain",
+        "third": 1,
+        "pictures": {"real": 8, "generated": 2},
+        "photographs": {"value": 0.8, "interval": [0.7, 0.9]},
+    },
+    {"verdict": "generated", "third": None, "pictures": {"real": 0, "generated": 0}, "photographs": None},
+]
 NEW = {
     "worst": {
         "real_source": {"source": "a|b", "pictures": 12, "called_generated": 0.25, "interval": [0.1, 0.5]},
@@ -194,14 +210,19 @@ def test_another_backbone_is_called_by_its_familys_name(evaluation, config):
 
 def test_a_card_says_what_the_head_reads_and_what_its_thresholds_bound(evaluation, config):
     config |= {"image_layers": None, "image_tokens": None, "head_components": None}
-    evaluation["fit"]["targets"] = {"fpr": 0.03, "fnr": 0.1, "source_fpr": None}
+    evaluation["fit"] |= {"rules": None, "answers": None}
     plain = model_card(evaluation, config, None)
     config |= {"image_layers": [2, 3], "image_tokens": ["class", "patch_mean"], "head_components": 7}
-    evaluation["fit"]["targets"]["source_fpr"] = 0.06
+    evaluation["fit"] |= {"rules": RULES, "answers": ANSWERS}
     told = model_card(evaluation, config, None)
     for sentence in (
         "the class and patch_mean tokens behind the blocks 2, 3 of the image tower, each as 7 principal",
-        "with at most 6.0 % of any one real source of 30 or more pictures, and 10.0 %",
+        r"The rule on kinds decided: art \| illustration.",
+        "| real pictures flagged | 1,657 pictures | 33 | 20 | 0.700 |",
+        "| real sources with more than one flagged | nothing: no source has 10 real pictures |  |  |  |",
+        r"| flagged of the tightest kind, art \| illustration | 60 pictures (3 kinds) | 4 | 4 | 0.900 |",
+        "| uncertain, lowest third of the band | 80.0 [70.0, 90.0] | 8 | 2 |",
+        "| generated | not defined here | 0 | 0 |",
     ):
         assert sentence in told
         assert sentence not in plain

@@ -79,7 +79,7 @@ def test_answers_of_a_group_come_from_fits_that_never_saw_it(compared):
         held_out = np.flatnonzero((study.group == other) & (study.view == 0))
         inner[held_out] = score_embeddings(model, bank.image_embeds[held_out])
     known = np.flatnonzero(~np.isnan(inner))
-    point = calibrate(study.labels[known], inner[known], study.sources[known], target_fpr=0.03, target_fnr=0.1)
+    point = calibrate(bank.rows.assign(score=inner).iloc[known])
     rows = np.flatnonzero((study.group != 1) & (study.view >= 0))
     fit_head(model, bank, rows, training(folder, max_steps=4, seed=1))
     held_out = np.flatnonzero((study.group == 1) & (study.view <= 0))
