@@ -10,9 +10,11 @@ from ..features.bank import FeatureBank
 from ..measure.shapes import balance_by_shape, number_shapes
 from ..measure.sources import source_weights
 
-# Inverse penalty, and whether the fit is source-weighted. With the default backbone these two are the best in pooled
-# and in source-weighted AUC.
-BASELINES = {"logistic regression": (0.1, False), "logistic regression, source-weighted": (0.01, True)}
+# Inverse penalty, and whether the fit is source-weighted. By five groups of sources, on embedding and class tokens of
+# 1,807 pictures of 256 sources in two views, the AUC is .980 from 0.001 to 0.01 and .977 at 0.0003 and at 0.1; where
+# it is highest is the same with either weights and with balanced shapes. With this penalty and tolerance a fit takes
+# about 30 steps.
+BASELINES = {"logistic regression": (0.003, False), "logistic regression, source-weighted": (0.003, True)}
 
 
 def baseline_scores(
@@ -34,7 +36,7 @@ def baseline_scores(
         weights = source_weights(labels, fitted["source"], views=views) * len(fitted)
     if balance_shapes:
         weights = balance_by_shape(labels, number_shapes(bank.rows.iloc[train_rows]), weights)
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, max_iter=2000))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=inverse_penalty, tol=1e-3, max_iter=2000))
     probe.fit(features[train_rows], labels, logisticregression__sample_weight=weights)
     return probe.decision_function(features[held_out]).astype(np.float64)
 

@@ -82,8 +82,8 @@ def audit_bias(
         most_fitted: pictures of a class that a rule is fitted on at most.
 
     Returns:
-        Counts and medians of the facts by class, the rules' AUC with 95 % intervals, the
-        names of those that give the classes away, the detector on matched pictures, and duplicates.
+        Counts and medians of the facts by class, the rules' AUC with 95 % intervals, the names of those that give the
+        classes away, the AUC of shape and size alone, the detector on matched pictures, and duplicates.
     """
     facts = _fact_columns(pictures)
     folds, protocol = rule_folds(pictures)
@@ -94,6 +94,10 @@ def audit_bias(
         if folds:
             scores = _rule_scores(columns.to_numpy(), pictures, folds, most_fitted)
         rules[name] = with_interval(pictures.assign(score=scores), roc_auc) if folds else None
+    shape_and_size = None
+    if folds:
+        null = _rule_scores(_shape_and_size(pictures), pictures, folds, most_fitted)
+        shape_and_size = with_interval(pictures.assign(score=null), roc_auc)
     gives_away = [name for name, auc in rules.items() if _is_given_away(auc)]
     classes = {name: pictures[pictures["label"] == label] for label, name in enumerate(CLASSES)}
     return {
@@ -106,6 +110,7 @@ def audit_bias(
             for fact in ("width", "height", "file_bytes", "jpeg_quality")
         },
         "rules": [{"facts": name, "auc": auc} for name, auc in rules.items()],
+        "shape_and_size": shape_and_size,
         "gives_away": gives_away,
         "warning": _warning(gives_away),
         "matched": _matched(pictures, scores),
@@ -157,6 +162,12 @@ def rule_folds(pictures: pd.DataFrame) -> tuple[list[tuple[NDArray, NDArray]], s
         f"each rule is held out by picture, in {number} folds, which may share a source: a class has too few "
         "sources to hold them out"
     )
+
+
+def _shape_and_size(pictures: pd.DataFrame) -> NDArray[np.float64]:
+    """Width, height and the short side over the long one, (N, 3)."""
+    sides = pictures[["width", "height"]].to_numpy(dtype=float)
+    return np.column_stack([sides, sides.min(axis=1) / sides.max(axis=1)])
 
 
 def _rule_scores(

@@ -19,6 +19,7 @@ from .bootstrap import (
     with_interval,
     with_intervals,
 )
+from .contents import measure_contents
 from .groups import measure_groups, worst_groups
 from .metrics import RANKING, brier_score, expected_calibration_error, ranking, reliability, roc_auc
 from .newest import newest_generated
@@ -42,7 +43,8 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     """Measure ranking, calibration and verdicts, overall, per source, generator and style.
 
     Args:
-        rows: one row a picture: label (0 = real, 1 = generated), source, generator, style, score (raw), probability.
+        rows: one row a picture: label (0 = real, 1 = generated), source, generator, style, score (raw), probability;
+            and what `measure_contents` can use.
         real_threshold: "real" at or below this probability.
         generated_threshold: "generated" at or above it.
 
@@ -68,6 +70,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
         "thresholds": {REAL: real_threshold, GENERATED: generated_threshold},
         "verdicts": verdicts_by_class(rows),
         **groups,
+        **measure_contents(rows),
         "worst": worst_groups(groups),
     }
     return cast(ScoreFigures, figures)

@@ -136,6 +136,33 @@ class Groups(TypedDict):
     by_style: list[StyleGroup]
 
 
+class ContentGroup(_OfClass):
+    """Pictures of one class that share a family of generators, a kind of content or a shape.
+
+    The AUC is against all pictures of the other class. Of `kinds_predicted` pictures the kind was predicted.
+    """
+
+    name: str
+    pictures: int
+    sources: int
+    kinds_predicted: int
+    called_real: float
+    uncertain: float
+    called_generated: float
+    called_real_interval: Interval
+    called_generated_interval: Interval
+    auc: float | None
+
+
+class Contents(TypedDict):
+    """Groups by what the data tells of its pictures; empty where it does not."""
+
+    by_family: list[ContentGroup]
+    by_kind: list[ContentGroup]
+    by_shape: list[ContentGroup]
+    newer_telephones: ContentGroup | None
+
+
 class WorstSource(TypedDict):
     """The real source that is flagged most."""
 
@@ -255,12 +282,16 @@ class Duplicates(TypedDict):
 
 
 class BiasAudit(TypedDict):
-    """Whether the classes can be told apart without the pictures."""
+    """Whether the classes can be told apart without the pictures.
+
+    `shape_and_size` is the AUC of a rule on width, height and squareness, held out as the others: the zero-pixel null.
+    """
 
     protocol: str
     counts: dict[str, ByClass[dict[str, int]]]
     medians: dict[str, ByClass[float | None]]
     rules: list[Rule]
+    shape_and_size: Figure | None
     gives_away: list[str]
     warning: str | None
     matched: Matched
@@ -386,7 +417,7 @@ class Newest(TypedDict):
     family_since: str | None
 
 
-class ScoreFigures(Groups):
+class ScoreFigures(Groups, Contents):
     """What scores and labels alone give. Rankings choose their thresholds in-sample.
 
     In `plain` every picture of a class weighs the same.
@@ -435,6 +466,8 @@ __all__ = [
     "ByVerdict",
     "CheckpointFacts",
     "Comparison",
+    "ContentGroup",
+    "Contents",
     "Delivery",
     "Duplicates",
     "Evaluation",

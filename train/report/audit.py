@@ -67,6 +67,8 @@ def audit_section(audit: BiasAudit) -> str:
             "## Bias audit: can the classes be told apart without looking?",
             f"Rules read facts of the file only; {audit['protocol']}. {audit_finding(audit)}",
             table(("rule on", "ROC AUC, held out"), [(row["facts"], number(row["auc"])) for row in audit["rules"]]),
+            "Shape and size alone (width, height, squareness), without a pixel: ROC AUC "
+            f"{number(audit['shape_and_size'])}. A detector's AUC means little where it is not well above that.",
             f"On {matched['pictures'][CLASSES[0]]} real and {matched['pictures'][CLASSES[1]]} generated pictures, "
             f"weighted so that both classes agree in {matched['on']}: {figures}.",
             table(("files", *CLASSES), [*counts, *medians]),

@@ -21,6 +21,7 @@ from ..measure.schema import Evaluation, Figure, FitFacts
 from ..measure.sources import FULL_SOURCE
 from ..parsing import read_yaml
 from .audit import audit_finding
+from .contents import content_tables
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
 from .release import release_sentence
@@ -126,6 +127,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             made_by=evaluation["made_by"],
             classes=CLASSES,
             full_source=FULL_SOURCE,
+            contents=content_tables(evaluation),
         )
     )
 

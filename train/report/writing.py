@@ -12,6 +12,7 @@ from modeling.verdicts import GENERATED, REAL
 from ..measure.schema import ByClass, Evaluation, FitFacts
 from ..measure.sources import FULL_SOURCE
 from .audit import audit_section, duplicates_section
+from .contents import contents_section
 from .evaluation_file import as_written
 from .groups import groups_section
 from .markdown import cell, number, percent, share, share_and_interval, table
@@ -51,6 +52,7 @@ def report_text(evaluation: Evaluation) -> str:
         _calibration,
         _families,
         groups_section,
+        contents_section,
         random_section,
         robustness_section,
         lambda evaluation: audit_section(evaluation["bias_audit"]),

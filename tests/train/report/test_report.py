@@ -341,3 +341,29 @@ def test_a_name_is_plain_text_and_an_interval_keeps_its_brackets():
         "| y | 12.0 % [1.0, 2.0] |",
         r"| z | \[a\](b) |",
     ]
+
+
+def test_rows_by_family_kind_and_shape_stand_where_they_are_known(evaluation):
+    row = {"name": "people", "class": "real", "pictures": 1234, "sources": 56, "kinds_predicted": 7, "auc": 0.9}
+    row |= {"called_real": 0.9, "uncertain": 0.06, "called_generated": 0.04}
+    row |= {"called_real_interval": [0.8, 0.95], "called_generated_interval": [0.02, 0.05]}
+    nothing = {"by_family": [], "by_kind": [], "by_shape": [], "newer_telephones": None}
+    assert "By family" not in report_text(evaluation | nothing)
+    seen = row | {"name": "food", "kinds_predicted": 0}
+    markdown = report_text(evaluation | nothing | {"by_kind": [row, seen], "newer_telephones": row})
+    assert "family of generators" not in markdown
+    told = ["real", "1234", "56", "0.900", "4.0 % [2.0, 5.0]", "90.0 % [80.0, 95.0]", "6.0 %"]
+    assert table_cells(markdown, r"people \~ (7 of 1234)")[0][1:] == told
+    assert table_cells(markdown, "food")[0][1:] == told
+    assert "of 7 of 2,468 in all" in markdown
+    assert markdown.count("by telephones") == 1
+
+
+def test_of_many_sources_the_worst_and_the_largest_are_shown(evaluation):
+    one = evaluation["by_source"][0] | {"class": "real", "called_generated": 0.0}
+    rows = [one | {"source": f"large-{i}", "pictures": 1000 - i} for i in range(30)]
+    rows += [one | {"source": f"quiet-{i}", "pictures": 10} for i in range(40)]
+    rows += [one | {"source": f"wrong-{i}", "pictures": 9, "called_generated": 0.5} for i in range(30)]
+    markdown = report_text(evaluation | {"by_source": rows})
+    assert [len(table_cells(markdown, name)) for name in ("large-", "quiet-", "wrong-")] == [30, 0, 30]
+    assert "40 more sources are in sources.csv and evaluation.json" in markdown
