@@ -1,4 +1,4 @@
-# make demo | test | test-long | bench | lint. Everything happens in .venv; a second call installs nothing.
+# make demo | test | test-long | bench | lint | default. Everything happens in .venv; a second call installs nothing.
 # Other packages than the index at hand offers: pip's own settings, such as PIP_EXTRA_INDEX_URL.
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$name && break; done)
 
-.PHONY: demo test test-long bench lint
+.PHONY: demo test test-long bench lint default data-named
 .DELETE_ON_ERROR:
 
 $(BIN)/python:
@@ -60,3 +60,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# From labelled pictures to the embedded default: docs/default-checkpoint.md. CACHE keeps what is done, if you like elsewhere.
+default: data-named $(VENV)/.installed-dev
+	$(BIN)/python -m train default "$(DATA)" $(if $(CACHE),--cache "$(CACHE)")
+
+data-named:
+	@test -n "$(DATA)" || { echo "make default DATA=FOLDER: a folder of Parquet files of labelled pictures, with" \
+		"pictures.csv (family, kind and evidence of each)."; exit 1; }

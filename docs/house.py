@@ -38,6 +38,7 @@ ORDER = (
     ("trainer",),
     ("fit",),
     ("study",),
+    ("default",),
     ("__main__",),
 )
 # What no part of the product imports.

@@ -44,6 +44,12 @@ LEFT_OUT = {
     ("docs/api.md", 'pip install "gradio[mcp]==6.31.0"'),
     ("docs/compatibility.md", "pip install --no-deps --target floor transformers==5.23.0"),
     ("docs/data.md", "python -m train collect docs/data/manifest.csv my-set"),
+    ("docs/default-checkpoint.md", "make default DATA=FOLDER    # or: python -m train default FOLDER"),
+    (
+        "docs/default-checkpoint.md",
+        "python -m train default my-labelled-files --recipe train/recipes/recommended.yaml --output my-detector "
+        "--cache my-cache",
+    ),
     (
         "docs/studies.md",
         'python -m train features --data "dev/*.parquet" --views 4 --deliveries web hard --output bank',

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from command_line import clear_errors, log_to_stderr
 
 from .data.options import CollectArguments, DataArguments
+from .default.options import DefaultArguments
 from .features.options import FeatureArguments
 from .fit.options import FitArguments, HeadArguments, KnownDataArguments
 from .options import CalibrateArguments, EvaluateArguments, MethodArguments, TrainerArguments
@@ -131,6 +132,13 @@ COMMANDS = (
         "data.commands:collect_set",
         (CollectArguments,),
         by_place=("manifest", "output"),
+    ),
+    Command(
+        "default",
+        "make the embedded default, or a detector of your own, from a folder of labelled files by one command",
+        "default.commands:default",
+        (DefaultArguments,),
+        by_place=("data",),
     ),
     Command(
         "card",
