@@ -70,6 +70,7 @@ LINES = {
     "model_card.md": "the embedded default's card, written by `python -m train card`",
     "requirements.txt": "what the page and the model need",
     "pyproject.toml": "packaging, and the settings of ruff, mypy and pytest",
+    "modeling/cautions/pages.json": "the line of `pages.py`, written by `experiments/text_pages.py`",
     "docs/page.png": "the page with an answer, for the README",
     "space/icon.svg": "the page's icon",
 }

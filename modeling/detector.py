@@ -22,6 +22,7 @@ from transformers import AutoTokenizer
 from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
 from .cautions.known_data import KnownData
+from .cautions.pages import probe_for
 from .checkpoints import load_model, load_processor, resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
@@ -100,6 +101,7 @@ class Detector:
         self.tokenizer = tokenizer
         self.name = name
         self.known_data = known_data
+        self.pages = probe_for(model.config, processor.size)
         self.backend = TORCH if backend is None else backend.name
         self._graph = None if backend is None else backend.compute
 

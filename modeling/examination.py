@@ -116,7 +116,9 @@ def examine(
     begin = time.perf_counter()
     provenance = read_provenance(data)
     side, known_data = detector.processor.size, detector.known_data
-    cautions = find_cautions(data, picture, model_side=side, embedding=embedding, known_data=known_data)
+    cautions = find_cautions(
+        data, picture, model_side=side, embedding=embedding, known_data=known_data, pages=detector.pages
+    )
     answer = dataclasses.replace(answer, provenance=provenance, cautions=cautions, milliseconds=timed("file", begin))
     yield answer
     begin = time.perf_counter()

@@ -17,6 +17,7 @@ from ..images import DAMAGE, ImageError, read_header
 from ..sentences import sentence
 from .flatness import is_flat
 from .known_data import FAR, KnownData
+from .pages import PageProbe
 from .screenshot import has_screen_size, says_screenshot
 
 logger = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ def find_cautions(
     model_side: int,
     embedding: torch.Tensor | None = None,
     known_data: KnownData | None = None,
+    pages: PageProbe | None = None,
 ) -> tuple[Caution, ...]:
     """What a person should know before trusting the answer about a picture.
 
@@ -67,12 +69,15 @@ def find_cautions(
         model_side: side in pixels of the square that the model sees: its processor's `size`.
         embedding: (D,) or (1, D), the backbone's, not normalised; `None` where it is not known.
         known_data: of the checkpoint that judged; `None` where it has none.
+        pages: of the backbone that made the embedding; `None` where it has none.
 
     Returns:
         The most important first; empty for an ordinary photograph. Nothing is raised for damaged metadata.
     """
     flat = is_flat(picture)
     found = [*_of_file(data, flat), *_of_picture(picture, model_side)]
+    if embedding is not None and pages is not None and pages.is_page(embedding):
+        return Caution("document"), *found  # that it is far, or flat, would say the same with less
     if flat and not any(caution.code == "screenshot" for caution in found):
         found.insert(0, Caution("drawing"))
     if embedding is not None and known_data is not None:
