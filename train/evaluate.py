@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
+from modeling import RobustClipForImageClassification
 from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
 
 from .data.options import DataArguments
@@ -20,10 +21,10 @@ from .features.made_by import made_by
 from .features.making import build_feature_bank
 from .jobs.processes import start_processes
 from .measure.bias_audit import rule_folds
-from .measure.calibration import Calibration
+from .measure.by_input import WITH_TEXT, WITHOUT_TEXT, Calibrations, measure_input
 from .measure.evaluation import evaluate_views
-from .measure.schema import VERSION, Evaluation
-from .measure.text_leak import measure_text, scores_by_input
+from .measure.schema import VERSION, Evaluation, TextFigures
+from .measure.text_leak import IMAGE_ONLY, has_text, measure_text, scores_by_input
 from .options import EvaluateArguments
 from .report.evaluation_file import EVALUATION_FILE, read_evaluation, write_evaluation
 from .report.summary import summary
@@ -101,21 +102,19 @@ def evaluate_checkpoint(
     model = load_model(checkpoint)
     bank.check_made_by(model.backbone, load_processor(checkpoint))
     bank = bank.narrow(model.config)
-    config = model.config
-    thresholds = {"real_threshold": config.real_threshold, "generated_threshold": config.generated_threshold}
-    calibration = Calibration(config.calibration_scale, config.calibration_bias, **thresholds)
     scores = score_embeddings(model, bank.image_embeds, bank.text_embeds).astype(np.float64)
-    rows = calibration.judge(bank.rows.assign(score=scores))
+    calibrations, written = Calibrations.of_config(model.config), has_text(bank)
+    rows = calibrations.judge(bank.rows.assign(score=scores), written)
     clean = (rows["view"] == 0).to_numpy(copy=True)
     pictures = rows[clean]
-    parts = scores_by_input(model, bank, np.flatnonzero(clean))
-    text = None if bank.text_embeds is None else bank.text_embeds[torch.from_numpy(clean)]
+    decision = model.config.decision(with_text=bool(written.any()))
+    thresholds = {"real_threshold": decision.real_threshold, "generated_threshold": decision.generated_threshold}
     if in_sample := _is_in_sample(checkpoint, bank):
         logger.warning("The checkpoint was fitted on these very pictures: its figures here are in-sample, too good.")
     evaluation: Evaluation = {
         "version": VERSION,
         **evaluate_views(rows, **thresholds, training=training),
-        "text": measure_text(pictures, text, parts, rule_folds(pictures)[0]),
+        "text": _measure_text(model, bank, pictures, calibrations),
         "fit": None,
         "checkpoint": {
             "name": name or str(checkpoint),
@@ -131,6 +130,25 @@ def _is_bank(folder: Path) -> bool:
     """Whether it is a bank or a folder of banks only: one of pictures may have their bank in it."""
     banks = bank_folders(folder)
     return bool(banks) and (banks == [folder] or all(path in banks or path.is_file() for path in folder.iterdir()))
+
+
+def _measure_text(
+    model: RobustClipForImageClassification, bank: FeatureBank, pictures: pd.DataFrame, calibrations: Calibrations
+) -> TextFigures | None:
+    """Figures with and without the text of the pictures as they are; `None` for a bank without text."""
+    if bank.text_embeds is None:
+        return None
+    rows = np.flatnonzero(bank.rows["view"] == 0)
+    parts, written = scores_by_input(model, bank, rows), has_text(bank)[rows]
+    alone = pictures.assign(score=parts[IMAGE_ONLY])
+    return measure_text(
+        pictures,
+        bank.text_embeds[torch.from_numpy(rows)],
+        parts,
+        rule_folds(pictures)[0],
+        measure_input(pictures[written], calibrations.with_text, WITH_TEXT),
+        measure_input(alone, calibrations.without_text or calibrations.with_text, WITHOUT_TEXT),
+    )
 
 
 def _is_in_sample(checkpoint: str, bank: FeatureBank) -> bool | None:

@@ -82,3 +82,20 @@ def evaluated(rows, **changes):
     evaluation = {"version": VERSION, **evaluate_views(rows, **THRESHOLDS), "text": None, "fit": None}
     evaluation |= {"checkpoint": checkpoint, "made_by": MADE_BY} | changes
     return evaluation, rows[rows["view"] == 0]
+
+
+def input_figures(on, real, generated):
+    """One input, as `fit` measures it."""
+    shares = dict.fromkeys(
+        ("real", "uncertain", "generated"), {"source_weighted": 0.3, "value": 0.4, "interval": None}
+    )
+    verdicts = {"real": None, "generated": shares}
+    return {
+        "on": on,
+        "pictures": {"real": 0, "generated": 5},
+        "auc": None,
+        "calibration": {"scale": 1.0, "bias": 0.0},
+        "thresholds": {"real": real, "generated": generated},
+        "verdicts": verdicts,
+        "verdicts_of_other_folds": verdicts,
+    }

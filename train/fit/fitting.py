@@ -5,9 +5,9 @@ the shipped head is fitted last, on everything, with the same settings.
 """
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -17,22 +17,23 @@ from accelerate import PartialState
 from modeling import RobustClipForImageClassification
 from modeling.cautions.known_data import KnownData
 from modeling.checkpoints import load_processor
+from modeling.configuration_robust_clip import Decision
 from modeling.default_backbone import HUB_ID, HUB_REVISION
-from modeling.verdicts import CLASSES, GENERATED, REAL
+from modeling.verdicts import GENERATED, REAL
 
 from ..arguments import RobustTrainingArguments
 from ..features.bank import FeatureBank
 from ..features.made_by import made_by
 from ..jobs.processes import first_decides, world_size
-from ..measure.calibration import Calibration, calibrate, judge_held_out
+from ..measure.by_input import WITHOUT_TEXT, Calibrations, HeldOut, Inputs, measure_input
 from ..measure.evaluation import compare_scores, evaluate_views, verdicts_by_class
 from ..measure.families import measure_families
 from ..measure.photographs import in_100, share_of_photographs
 from ..measure.rules import measure_rules
-from ..measure.schema import VERSION, Evaluation, FitFacts, Targets
+from ..measure.schema import VERSION, Evaluation, FitFacts, Targets, TextFigures
 from ..measure.shapes import number_shapes, unbalanced
 from ..measure.sources import join_sources, protocol, split
-from ..measure.text_leak import PARTS, measure_text
+from ..measure.text_leak import IMAGE_ONLY, PARTS, has_text, measure_text
 from .baselines import BASELINES
 from .head import backbone_folder, fit_head, fitted_tensors, new_model
 from .held_out import held_out_scores
@@ -55,7 +56,7 @@ class FittedDetector:
 
     Args:
         model: its configuration holds the calibration, the operating point and the backbone's name.
-        calibration: of the held-out scores.
+        calibrations: of the held-out scores.
         evaluation: as evaluation.json holds it.
         pictures: one row a picture as it is, with its held-out score, probability and verdict.
         known_data: what the fitted data looks like to the backbone.
@@ -63,7 +64,7 @@ class FittedDetector:
     """
 
     model: RobustClipForImageClassification
-    calibration: Calibration
+    calibrations: Calibrations
     evaluation: Evaluation
     pictures: pd.DataFrame
     known_data: KnownData
@@ -96,11 +97,12 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
     scores = held_out_scores(model, bank, fold, quiet, unfinished)
     _fit_on_all(model, bank, once, unfinished)
     settings = _settings(arguments, training)
-    evaluation, pictures, calibration = _measure(bank, scores, fold, arguments, settings)
-    _set_operating_point(model, calibration, evaluation, arguments)
+    evaluation, pictures, calibrations, held_out = _measure(bank, scores, fold, arguments, settings)
+    protocol_used = cast(FitFacts, evaluation["fit"])["protocol"]
+    _set_operating_point(model, calibrations, held_out, protocol_used, arguments)
     _name_backbone(model, bank.info["backbone"])
     known_data = known_data_of(bank, model.config)
-    return FittedDetector(model.eval(), calibration, evaluation, pictures, known_data, backbone_folder(bank))
+    return FittedDetector(model.eval(), calibrations, evaluation, pictures, known_data, backbone_folder(bank))
 
 
 def _fit_on_all(
@@ -134,25 +136,27 @@ def _load_bank(arguments: FitArguments) -> FeatureBank:
 
 def _measure(
     bank: FeatureBank, scores: dict[str, np.ndarray], fold: np.ndarray, arguments: FitArguments, settings: dict
-) -> tuple[Evaluation, pd.DataFrame, Calibration]:
-    """Calibrate the held-out scores and evaluate them; also one row a picture with its probability and verdict."""
+) -> tuple[Evaluation, pd.DataFrame, Calibrations, HeldOut]:
+    """Calibrate the held-out scores, by input, and evaluate them; also one row a picture with probability and verdict.
+
+    And the pictures as calibrations of the other folds judge them.
+    """
     clean = (bank.rows["view"] == 0).to_numpy(copy=True)
-    rows = bank.rows.assign(score=scores["head"])
-    calibration = calibrate(rows[clean], **arguments.targets)
+    written, rows = has_text(bank), bank.rows.assign(score=scores["head"])
+    alone = None if bank.text_embeds is None else scores[IMAGE_ONLY][clean]
+    inputs = Inputs(rows[clean], written[clean], alone, fold[clean], arguments.targets)
+    calibrations, held_out = inputs.calibrate(), inputs.judge_held_out()
+    calibration = calibrations.with_text
     real, generated = calibration.real_threshold, calibration.generated_threshold
-    rows = calibration.judge(rows)
+    rows = calibrations.judge(rows, written)
     pictures = rows[clean]
-    held_out = judge_held_out(pictures, fold[clean], **arguments.targets)
-    parts = {name: scores[name][clean] for name in PARTS if name in scores}
-    text = None if bank.text_embeds is None else bank.text_embeds[torch.from_numpy(clean)]
-    folds = [(np.flatnonzero(fold[clean] != number), np.flatnonzero(fold[clean] == number)) for number in set(fold)]
     fit_facts: FitFacts = {
         "protocol": protocol(bank.rows, arguments.hold_out, arguments.folds),
         "calibration": {"scale": calibration.scale, "bias": calibration.bias},
         "targets": cast(Targets, arguments.reported_targets),
-        "rules": measure_rules(pictures, generated, arguments.target_fpr),
-        "verdicts": verdicts_by_class(held_out),
-        "answers": share_of_photographs(held_out),
+        "rules": measure_rules(calibration.judge(inputs.pictures[inputs.fitted]), generated, arguments.target_fpr),
+        "verdicts": verdicts_by_class(held_out.as_they_come),
+        "answers": share_of_photographs(held_out.as_they_come),
         "baselines": {
             name: {"inverse_penalty": inverse_penalty, **compare_scores(pictures, scores[name][clean])}
             for name, (inverse_penalty, _) in BASELINES.items()
@@ -164,12 +168,32 @@ def _measure(
     evaluation: Evaluation = {
         "version": VERSION,
         **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
-        "text": measure_text(pictures, text, parts, folds),
+        "text": _measure_text(bank, scores, inputs, calibrations, held_out),
         "fit": fit_facts,
         "checkpoint": None,
         "made_by": made_by(bank),
     }
-    return evaluation, pictures, calibration
+    return evaluation, pictures, calibrations, held_out
+
+
+def _measure_text(
+    bank: FeatureBank, scores: dict[str, np.ndarray], inputs: Inputs, calibrations: Calibrations, held_out: HeldOut
+) -> TextFigures | None:
+    """Figures with and without the text of the pictures as they are; `None` for a bank without text."""
+    without = calibrations.without_text
+    if bank.text_embeds is None or without is None:
+        return None
+    clean, fold = np.flatnonzero(bank.rows["view"] == 0), inputs.fold
+    return measure_text(
+        inputs.pictures,
+        bank.text_embeds[torch.from_numpy(clean)],
+        {name: scores[name][clean] for name in PARTS},
+        [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in np.unique(fold)],
+        measure_input(
+            inputs.pictures[inputs.fitted], calibrations.with_text, inputs.calibrated_on, held_out.with_text
+        ),
+        measure_input(inputs.without_text(), without, WITHOUT_TEXT, held_out.without_text),
+    )
 
 
 def _possible_components(bank: FeatureBank, fold: np.ndarray, asked: int | None) -> int | None:
@@ -206,20 +230,35 @@ def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dic
 
 
 def _set_operating_point(
-    model: RobustClipForImageClassification, calibration: Calibration, evaluation: Evaluation, arguments: FitArguments
+    model: RobustClipForImageClassification,
+    calibrations: Calibrations,
+    held_out: HeldOut,
+    protocol: str,
+    arguments: FitArguments,
 ) -> None:
-    """Write calibration, thresholds and what they were measured to give into the model's configuration."""
-    config, fit_facts = model.config, cast(FitFacts, evaluation["fit"])
-    real, generated = (cast(dict, fit_facts["verdicts"][name]) for name in CLASSES)
+    """Write calibrations, thresholds and what they were measured to give into the model's configuration."""
+    config, calibration = model.config, calibrations.with_text
     config.calibration_scale, config.calibration_bias = calibration.scale, calibration.bias
     config.real_threshold, config.generated_threshold = calibration.real_threshold, calibration.generated_threshold
-    config.operating_point = {
-        **arguments.targets,
-        "measured_on": fit_facts["protocol"],
+    point = {**arguments.targets, "measured_on": protocol, **_rates(held_out.with_text)}
+    if calibrations.without_text is not None and held_out.without_text is not None:
+        config.without_text = Decision(*astuple(calibrations.without_text))._asdict()
+        point["without_text"] = {
+            **arguments.targets,
+            "measured_on": f"{protocol}, {WITHOUT_TEXT}",
+            **_rates(held_out.without_text),
+        }
+    config.operating_point = point
+
+
+def _rates(held_out: pd.DataFrame) -> dict[str, Any]:
+    """What `operating_point` says of pictures that calibrations of the other folds judged."""
+    real, generated = (cast(dict, shares) for shares in verdicts_by_class(held_out).values())
+    return {
         "false_positive_rate": real[GENERATED],
         "true_positive_rate": generated[GENERATED],
         "false_negative_rate": generated[REAL],
-        "photographs_in_100": in_100(cast(list, fit_facts["answers"])),
+        "photographs_in_100": in_100(share_of_photographs(held_out)),
     }
 
 

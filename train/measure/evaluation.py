@@ -44,7 +44,7 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
 
     Args:
         rows: one row a picture: label (0 = real, 1 = generated), source, generator, style, score (raw), probability;
-            and what `measure_contents` can use.
+            what `measure_contents` can use; and verdict, where thresholds differ by picture.
         real_threshold: "real" at or below this probability.
         generated_threshold: "generated" at or above it.
 
@@ -60,7 +60,8 @@ def evaluate_scores(rows: pd.DataFrame, *, real_threshold: float, generated_thre
     if rows.empty:
         raise ValueError("There is nothing to evaluate: no rows.")
     _check_finite(rows)
-    rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
+    if "verdict" not in rows:
+        rows = rows.assign(verdict=verdicts(rows["probability"], real_threshold, generated_threshold))
     groups = measure_groups(rows)
     figures: dict[str, Any] = {
         "pictures": _count_by_class(rows),

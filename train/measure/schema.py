@@ -298,19 +298,36 @@ class BiasAudit(TypedDict):
     duplicates: Duplicates
 
 
+class AffineCalibration(TypedDict):
+    """P(generated) = sigmoid(scale * score + bias)."""
+
+    scale: float
+    bias: float
+
+
+class InputFigures(TypedDict):
+    """One input, `on` these pictures, by the calibration and the thresholds that belong to it.
+
+    `verdicts_of_other_folds` are by those that the other folds' scores gave: only `fit` has folds.
+    """
+
+    on: str
+    pictures: ByClass[int]
+    auc: Figure | None
+    calibration: AffineCalibration
+    thresholds: ByClass[float]
+    verdicts: Verdicts
+    verdicts_of_other_folds: Verdicts | None
+
+
 class TextFigures(TypedDict):
     """What a text does; AUC by what is seen. `warning`: that it gives the label away, and by what."""
 
     pictures_with_text: ByClass[float | None]
     auc: dict[str, Figure | None]
     warning: str | None
-
-
-class AffineCalibration(TypedDict):
-    """P(generated) = sigmoid(scale * score + bias)."""
-
-    scale: float
-    bias: float
+    with_text: InputFigures
+    without_text: InputFigures
 
 
 class Targets(TypedDict):
@@ -478,6 +495,7 @@ __all__ = [
     "GeneratorGroup",
     "Groups",
     "InTraining",
+    "InputFigures",
     "Interval",
     "Judged",
     "Matched",

@@ -16,10 +16,11 @@ from ..embedding_dataset import score_embeddings
 from ..features.bank import FeatureBank
 from .bootstrap import with_interval
 from .metrics import roc_auc
-from .schema import ByClass, Figure, TextFigures
+from .schema import ByClass, Figure, InputFigures, TextFigures
 
 # What the head is shown beside the whole input.
-PARTS = ("image only", "same text")
+IMAGE_ONLY = "image only"
+PARTS = (IMAGE_ONLY, "same text")
 TEXT_ONLY, HAVING_ONE = "text only", "a text at all"
 # The label is given away where the interval of an AUC lies beyond this, or beyond 1 minus it.
 LEAKS = 0.6
@@ -47,11 +48,11 @@ def scores_by_input(
     }
 
 
-def has_text(bank: FeatureBank, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each row of the bank where the mask holds has a text."""
+def has_text(bank: FeatureBank) -> NDArray[np.bool_]:
+    """Whether each row of a bank has a text, (N,)."""
     if bank.text_embeds is None:
-        return np.zeros(int(mask.sum()), dtype=bool)
-    return (bank.text_embeds[torch.from_numpy(mask)] != 0).any(dim=1).numpy()
+        return np.zeros(len(bank), dtype=bool)
+    return (bank.text_embeds != 0).any(dim=1).numpy()
 
 
 def text_only_scores(text: Tensor, labels: NDArray, folds: list[Fold]) -> NDArray[np.float64]:
@@ -74,21 +75,23 @@ def text_only_scores(text: Tensor, labels: NDArray, folds: list[Fold]) -> NDArra
 
 
 def measure_text(
-    pictures: pd.DataFrame, text: Tensor | None, scores: dict[str, NDArray], folds: list[Fold]
-) -> TextFigures | None:
+    pictures: pd.DataFrame,
+    text: Tensor,
+    scores: dict[str, NDArray],
+    folds: list[Fold],
+    with_text: InputFigures,
+    without_text: InputFigures,
+) -> TextFigures:
     """AUC by what is shown, how many pictures of each class have a text, and whether text gives the label away.
 
     Args:
         pictures: one row a picture: label, source, score (image and text).
-        text: (N, D_text) their text embeddings, zeros where there is none; `None` for a bank without text.
+        text: (N, D_text) their text embeddings, zeros where there is none.
         scores: (N,) each, from `scores_by_input`.
         folds: for `text_only_scores`; none where nothing can be held out.
-
-    Returns:
-        `None` without text.
+        with_text: from `measure_input`.
+        without_text: from `measure_input`.
     """
-    if text is None:
-        return None
     written, labels = (text != 0).any(dim=1).numpy(), pictures["label"].to_numpy()
     tables: dict[str, NDArray] = {"image and text": pictures["score"].to_numpy(), **scores}
     if folds:
@@ -98,7 +101,13 @@ def measure_text(
     auc |= {name: with_interval(pictures.assign(score=values), roc_auc) for name, values in tables.items()}
     of_class = {name: written[labels == label] for label, name in enumerate(CLASSES)}
     shares = {name: float(part.mean()) if len(part) else None for name, part in of_class.items()}
-    return {"pictures_with_text": shares, "auc": auc, "warning": _warning(auc, shares)}
+    return {
+        "pictures_with_text": shares,
+        "auc": auc,
+        "warning": _warning(auc, shares),
+        "with_text": with_text,
+        "without_text": without_text,
+    }
 
 
 def _warning(auc: dict[str, Figure | None], shares: ByClass[float | None]) -> str | None:
@@ -125,4 +134,4 @@ def _high(figure: Figure) -> float:
     return figure["interval"][1] if figure["interval"] else figure["value"]
 
 
-__all__ = ["PARTS", "has_text", "measure_text", "scores_by_input", "text_only_scores"]
+__all__ = ["IMAGE_ONLY", "PARTS", "has_text", "measure_text", "scores_by_input", "text_only_scores"]

@@ -25,6 +25,7 @@ from .contents import content_tables
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
 from .release import release_sentence
+from .text import by_input
 from .thresholds import answers_table, rules_text, uncertain_sentence
 from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
 
@@ -120,6 +121,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             rules=rules_text(fit, evaluation["pictures"]),
             baselines=_baselines_table(fit),
             worst=worst_sentences(evaluation["worst"]),
+            by_input=by_input,
             finding=audit_finding(evaluation["bias_audit"]),
             evaluation=evaluation,
             fit=fit,

@@ -4,6 +4,7 @@ from modeling.verdicts import VERDICTS
 
 from ..measure.schema import Evaluation
 from .markdown import number, percent
+from .text import input_lines
 from .thresholds import decided_sentence
 from .verdicts import families_sentences
 
@@ -22,6 +23,7 @@ def summary(evaluation: Evaluation) -> str:
         if shares is not None:
             called = ", ".join(f"{verdict} {100 * shares[verdict]['value']:.1f} %" for verdict in VERDICTS)
             lines.append(f"{name} pictures called {called}")
+    lines += input_lines(text) if text is not None else []
     if evaluation["fit"] is not None:
         lines += families_sentences(evaluation["fit"]["families"])
         if evaluation["fit"]["rules"] is not None:

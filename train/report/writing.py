@@ -20,6 +20,7 @@ from .page import html_page
 from .plots import write_plots
 from .robustness import random_section, robustness_section
 from .tables import csv_tables
+from .text import text_section
 from .thresholds import answers_table, rules_text, uncertain_sentence
 from .verdicts import VERDICT_HEADER, families_sentences, verdict_rows, worst_sentences
 
@@ -57,7 +58,7 @@ def report_text(evaluation: Evaluation) -> str:
         robustness_section,
         lambda evaluation: audit_section(evaluation["bias_audit"]),
         lambda evaluation: duplicates_section(evaluation["bias_audit"]),
-        _text,
+        text_section,
         _reading,
     )
     written = as_written(evaluation)
@@ -182,21 +183,6 @@ def _calibration(evaluation: Evaluation) -> str:
         "(both classes equally likely beforehand).\n\n"
         + table((*header, *(f"{name}, source-weighted" for name in header[1:])), rows)
         + "\n\n![Reliability diagram](reliability.png)"
-    )
-
-
-def _text(evaluation: Evaluation) -> str:
-    title = "## Text"
-    if (text := evaluation["text"]) is None:
-        return f"{title}\n\nThe detector reads no text, or the pictures have none."
-    shares = {name: "-" if value is None else share(value) for name, value in text["pictures_with_text"].items()}
-    return "\n\n".join(
-        [
-            title,
-            f"{shares[REAL]} of real and {shares[GENERATED]} of generated pictures have a text. Where a classifier of "
-            "the texts alone, or having one at all, tells the classes apart, text gives the label away.",
-            table(("the detector sees", "ROC AUC"), [(name, number(auc)) for name, auc in text["auc"].items()]),
-        ]
     )
 
 

@@ -202,7 +202,24 @@ def test_a_fit_with_text_is_a_checkpoint_that_reads_captions(parquet, tiny_token
     detector = Detector.from_pretrained(tmp_path / "out")
     with_caption = detector.detect(picture(3, 1), "c b a")
     assert with_caption.probability != with_caption.probability_without_caption
-    assert detector.detect(picture(3, 1)).probability == pytest.approx(with_caption.probability_without_caption)
+    alone = detector.detect(picture(3, 1))
+    assert alone.probability == pytest.approx(with_caption.probability_without_caption)
+    text, without = read_evaluation(tmp_path / "out")["text"], detector.model.config.without_text
+    assert text["without_text"]["thresholds"]["generated"] == pytest.approx(without["generated_threshold"], abs=1e-6)
+    assert text["without_text"]["calibration"]["scale"] == pytest.approx(without["calibration_scale"], abs=1e-6)
+    assert [text[name]["pictures"]["real"] for name in ("with_text", "without_text")] == [8, 12]
+    assert (alone.real_threshold, with_caption.real_threshold) == (
+        without["real_threshold"],
+        detector.model.config.real_threshold,
+    )
+    measured = detector.model.config.measured(with_text=False)
+    shares = text["without_text"]["verdicts_of_other_folds"]
+    assert measured["false_positive_rate"]["value"] == pytest.approx(shares["real"]["generated"]["value"], abs=1e-6)
+    again, _ = evaluate_checkpoint(tmp_path / "out", bank)
+    for name in ("with_text", "without_text"):
+        assert again["text"][name]["thresholds"] == pytest.approx(text[name]["thresholds"], abs=1e-6)
+        assert again["text"][name]["pictures"] == text[name]["pictures"]
+        assert again["text"][name]["verdicts_of_other_folds"] is None
 
 
 def test_a_bank_that_is_not_finished_is_refused(bank, tmp_path):

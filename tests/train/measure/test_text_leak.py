@@ -24,7 +24,7 @@ def pictures():
 
 def measured(pictures, text):
     parts = {name: pictures["score"].to_numpy() for name in ("image only", "same text")}
-    return measure_text(pictures, torch.from_numpy(text).float(), parts, rule_folds(pictures)[0])
+    return measure_text(pictures, torch.from_numpy(text).float(), parts, rule_folds(pictures)[0], {}, {})
 
 
 def noise():
@@ -76,7 +76,6 @@ def test_the_classifier_is_fitted_without_the_fold_that_it_scores():
 
 def test_what_cannot_be_held_out_is_not_measured(pictures):
     text = torch.from_numpy(noise()).float()
-    figures = measure_text(pictures.assign(label=0), text, {}, [])
+    figures = measure_text(pictures.assign(label=0), text, {}, [], {}, {})
     assert figures["auc"]["text only"] is None
     assert figures["warning"] is None
-    assert measure_text(pictures, None, {}, []) is None

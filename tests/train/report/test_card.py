@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard
 
 from modeling import RobustClipConfig
 from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD
+from tests.train.scored_pictures import input_figures
 from train.__main__ import command_of
 from train.fit.commands import fit_and_report
 from train.parsing import parse
@@ -96,6 +97,8 @@ NEW = {
         "pictures_with_text": {"real": 0.123, "generated": 1.0},
         "auc": {"image and text": FIGURE, "image only": FIGURE, "text only": None, "same text": FIGURE},
         "warning": "Text leaks.",
+        "with_text": input_figures("pictures with a text", 0.25, 0.75),
+        "without_text": input_figures("all pictures, without their text", 0.125, 0.875),
     },
 }
 
@@ -190,6 +193,11 @@ def test_a_card_shows_robustness_audit_text_and_worst_groups(evaluation, config)
     assert "a secret name" not in text
     assert "12.3 % of the real pictures and 100.0 % of the generated ones have a text." in text
     assert "| text only | not defined here |" in text
+    assert (
+        'without their text: 0 real and 5 generated, ROC AUC not defined here; "generated" from probability 0.875'
+        in text
+    )
+    assert "| generated, pictures with a text, thresholds of the other folds | 40.0 % (no interval) |" in text
     assert "\n## Figures\n\n**Text leaks.**\n\n" in text
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from tests.train.scored_pictures import MADE_BY, evaluated, views
+from tests.train.scored_pictures import MADE_BY, evaluated, input_figures, views
 from train.report.evaluation_file import write_evaluation
 from train.report.markdown import cell, number, percent, table
 from train.report.page import html_page
@@ -272,6 +272,7 @@ def test_pictures_that_were_trained_on_are_announced_first(evaluation):
 def test_text_and_leaks_are_reported(evaluation):
     figure = {"value": 0.9876, "interval": None}
     text = {"pictures_with_text": {"real": 0.0, "generated": 1.0}, "auc": {"text only": figure}}
+    text |= {name: input_figures(name, 0.25, 0.75) for name in ("with_text", "without_text")}
     evaluation["text"] = text | {"warning": "Text leaks."}
     evaluation["bias_audit"]["warning"] = "It leaks."
     evaluation["bias_audit"]["duplicates"]["in_training"] = {"pictures": 3, "examples": [("p0", "t0", 1)]}
@@ -280,6 +281,8 @@ def test_text_and_leaks_are_reported(evaluation):
     assert "**It leaks.**" in markdown
     assert markdown.index("**Text leaks.**") < markdown.index("## Ranking")
     assert summary(evaluation).startswith("Text leaks.\nROC AUC")
+    assert "- with\\_text: 0 real and 5 generated" in markdown
+    assert "without_text: ROC AUC not defined here, generated pictures called generated 40.0 %" in summary(evaluation)
     evaluation["text"]["warning"] = None
     assert summary(evaluation).startswith("ROC AUC")
     assert "3 pictures are also in the training data" in markdown
