@@ -74,6 +74,7 @@ NEW = {
         },
         "medians": {"width": {"real": 400.0, "generated": 360.5}, "jpeg_quality": {"real": None, "generated": 88.0}},
         "rules": [{"facts": "format", "auc": FIGURE}, {"facts": "size", "auc": None}],
+        "shape_and_size": FIGURE,
         "gives_away": ["format"],
         "warning": "A rule tells the classes apart by: format.",
         "matched": {
