@@ -116,6 +116,7 @@ def evaluate_checkpoint(
         **evaluate_views(rows, **thresholds, training=training),
         "text": _measure_text(model, bank, pictures, calibrations),
         "fit": None,
+        "nested": None,
         "checkpoint": {
             "name": name or str(checkpoint),
             "weights_sha256": state_fingerprint(model.head.state_dict()),

@@ -79,7 +79,7 @@ MADE_BY = {
 def evaluated(rows, **changes):
     """The evaluation of a checkpoint called "mine" on these rows, and its pictures."""
     checkpoint = {"name": "mine", "weights_sha256": "1" * 64, "in_sample": None}
-    evaluation = {"version": VERSION, **evaluate_views(rows, **THRESHOLDS), "text": None, "fit": None}
+    evaluation = {"version": VERSION, **evaluate_views(rows, **THRESHOLDS), "text": None, "fit": None, "nested": None}
     evaluation |= {"checkpoint": checkpoint, "made_by": MADE_BY} | changes
     return evaluation, rows[rows["view"] == 0]
 

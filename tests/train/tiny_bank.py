@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from modeling import RobustClipForImageClassification
+from modeling.checkpoints import load_processor
 from modeling.files import write_json
-from train.features.bank import STANDARD_VIEW, write_tables
+from train.features.backbone import processor_settings, weights_fingerprint
+from train.features.bank import STANDARD_VIEW, FeatureBank, write_tables
 from train.features.file_facts import FACTS, HASH_SIDE
 
 PICTURES, VIEWS, WIDTH = 240, 2, 8
@@ -52,4 +55,30 @@ def write_bank(folder, backbone, *, text, deliveries=()):
     info |= {"records": PICTURES, "records_sha256": "0", "views": VIEWS, "probed": 0, "seed": 0}
     info["deliveries"] = list(deliveries)
     write_json(folder / "bank.json", info)
+    return folder
+
+
+def write_bank_to_fit(folder, backbone, embeds_of=None, change=None):
+    """The same for `fit`: as if this backbone had made it, with other embeddings or rows where they are given.
+
+    Args:
+        folder: of the bank.
+        backbone: folder of a tiny one without text.
+        embeds_of: (rows, embeddings) -> embeddings.
+        change: rows -> rows.
+    """
+    write_bank(folder, backbone, text=False)
+    bank = FeatureBank.load(folder)
+    rows = bank.rows.assign(format="JPEG", width=64, height=48, file_bytes=999, jpeg_quality=90.0, metadata="")
+    rows = rows if change is None else change(rows)
+    if embeds_of is not None:
+        np.save(folder / "image_embeds.npy", embeds_of(rows, bank.image_embeds.numpy().copy()).astype(np.float32))
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    write_tables(folder / "rows.arrow", table.schema, [table])
+    model = RobustClipForImageClassification.from_backbone(str(backbone), use_text=False)
+    made = {
+        "backbone_sha256": weights_fingerprint(model.backbone),
+        "processor": processor_settings(load_processor(str(backbone))),
+    }
+    write_json(folder / "bank.json", bank.info | made)
     return folder

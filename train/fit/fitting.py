@@ -26,6 +26,7 @@ from ..features.bank import FeatureBank
 from ..features.made_by import made_by
 from ..jobs.processes import first_decides, world_size
 from ..measure.by_input import WITHOUT_TEXT, Calibrations, HeldOut, Inputs, measure_input
+from ..measure.calibration import UNCALIBRATED
 from ..measure.evaluation import compare_scores, evaluate_views, verdicts_by_class
 from ..measure.families import measure_families
 from ..measure.photographs import in_100, share_of_photographs
@@ -56,7 +57,7 @@ class FittedDetector:
 
     Args:
         model: its configuration holds the calibration, the operating point and the backbone's name.
-        calibrations: of the held-out scores.
+        calibrations: of the held-out scores; UNCALIBRATED where they do not rise from real to generated.
         evaluation: as evaluation.json holds it.
         pictures: one row a picture as it is, with its held-out score, probability and verdict.
         known_data: what the fitted data looks like to the backbone.
@@ -147,16 +148,19 @@ def _measure(
     inputs = Inputs(rows[clean], written[clean], alone, fold[clean], arguments.targets)
     calibrations, held_out = inputs.calibrate(), inputs.judge_held_out()
     calibration = calibrations.with_text
+    known = calibration is not UNCALIBRATED
     real, generated = calibration.real_threshold, calibration.generated_threshold
     rows = calibrations.judge(rows, written)
     pictures = rows[clean]
     fit_facts: FitFacts = {
         "protocol": protocol(bank.rows, arguments.hold_out, arguments.folds),
-        "calibration": {"scale": calibration.scale, "bias": calibration.bias},
+        "calibration": {"scale": calibration.scale, "bias": calibration.bias} if known else None,
         "targets": cast(Targets, arguments.reported_targets),
-        "rules": measure_rules(calibration.judge(inputs.pictures[inputs.fitted]), generated, arguments.target_fpr),
+        "rules": measure_rules(calibration.judge(inputs.pictures[inputs.fitted]), generated, arguments.target_fpr)
+        if known
+        else None,
         "verdicts": verdicts_by_class(held_out.as_they_come),
-        "answers": share_of_photographs(held_out.as_they_come),
+        "answers": share_of_photographs(held_out.as_they_come) if known else None,
         "baselines": {
             name: {"inverse_penalty": inverse_penalty, **compare_scores(pictures, scores[name][clean])}
             for name, (inverse_penalty, _) in BASELINES.items()
@@ -170,6 +174,7 @@ def _measure(
         **evaluate_views(rows, real_threshold=real, generated_threshold=generated),
         "text": _measure_text(bank, scores, inputs, calibrations, held_out),
         "fit": fit_facts,
+        "nested": None,
         "checkpoint": None,
         "made_by": made_by(bank),
     }
@@ -248,7 +253,7 @@ def _set_operating_point(
             "measured_on": f"{protocol}, {WITHOUT_TEXT}",
             **_rates(held_out.without_text),
         }
-    config.operating_point = point
+    config.operating_point = None if calibration is UNCALIBRATED else point
 
 
 def _rates(held_out: pd.DataFrame) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from modeling import RobustClipConfig
 from modeling.verdicts import CLASSES, GENERATED, REAL, UNCERTAIN
 
 from .bootstrap import with_interval
-from .calibration import Calibration, calibrate, judge_held_out
+from .calibration import UNCALIBRATED, Calibration, NotCalibratedError, calibrate, judge_held_out
 from .evaluation import verdicts_by_class
 from .metrics import roc_auc
 from .schema import InputFigures
@@ -87,7 +87,11 @@ class Inputs:
 
     def calibrate(self) -> Calibrations:
         """On all held-out scores: what ships."""
-        with_text = calibrate(self.pictures[self.fitted], **self.targets)
+        try:
+            with_text = calibrate(self.pictures[self.fitted], **self.targets)
+        except NotCalibratedError as error:
+            logger.warning("%s Figures and head are written, and every verdict is uncertain.", error)
+            with_text = UNCALIBRATED
         if self.alone is None:
             return Calibrations(with_text)
         if self.calibrated_on == AS_THEY_COME:

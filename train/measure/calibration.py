@@ -46,6 +46,14 @@ class Calibration:
         return rows.assign(probability=probability, verdict=verdict)
 
 
+class NotCalibratedError(ValueError):
+    """Higher scores do not mean generated: there is nothing to calibrate."""
+
+
+# In the place of a calibration where there is none: it calls nothing generated, and real only a probability of 0.
+UNCALIBRATED = Calibration(1.0, 0.0, 0.0, 2.0)
+
+
 def calibrate(rows: pd.DataFrame, *, target_fpr: float = 0.02, target_fnr: float = 0.10) -> Calibration:
     """Fit the calibration and the thresholds on held-out scores.
 
@@ -60,7 +68,8 @@ def calibrate(rows: pd.DataFrame, *, target_fpr: float = 0.02, target_fnr: float
         target_fnr: share of generated pictures that may be called real, in (0, 1).
 
     Raises:
-        ValueError: a class is missing, a score is not finite, or higher scores do not mean generated.
+        NotCalibratedError: higher scores do not mean generated.
+        ValueError: a class is missing, or a score is not finite.
     """
     scale, bias = _fit(rows)
     probability = Calibration(scale, bias, 0.0, 1.0).probability(rows["score"])
@@ -91,7 +100,10 @@ def judge_held_out(rows: pd.DataFrame, fold: NDArray, **targets: Any) -> pd.Data
     verdict = np.empty(len(rows), dtype=object)
     for number in np.unique(fold):
         held_out = fold == number
-        point = calibrate(rows[~held_out], **targets)
+        try:
+            point = calibrate(rows[~held_out], **targets)
+        except NotCalibratedError:
+            point = UNCALIBRATED  # all uncertain
         judged = point.judge(rows[held_out])
         probability[held_out], verdict[held_out] = judged["probability"], judged["verdict"]
         third[held_out] = thirds(probability[held_out], point.real_threshold, point.generated_threshold)
@@ -113,7 +125,9 @@ def _fit(rows: pd.DataFrame) -> tuple[float, float]:
     )
     scale = float(fit.coef_[0, 0]) / spread
     if scale <= 0:
-        raise ValueError(f"Scores do not rise from real to generated (slope {scale:.3g}): nothing to calibrate.")
+        raise NotCalibratedError(
+            f"Scores do not rise from real to generated: slope {scale:.3g}, nothing to calibrate."
+        )
     return scale, float(fit.intercept_[0]) - scale * centre
 
 
@@ -134,4 +148,4 @@ def _threshold(above: float, *, gained: NDArray, spared: NDArray, end: float) ->
     return max((low + high) / 2, float(np.nextafter(low, np.inf)))
 
 
-__all__ = ["Calibration", "calibrate", "judge_held_out"]
+__all__ = ["UNCALIBRATED", "Calibration", "NotCalibratedError", "calibrate", "judge_held_out"]

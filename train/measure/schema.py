@@ -403,11 +403,12 @@ class Families(TypedDict):
 class FitFacts(TypedDict):
     """What only `fit` knows. `verdicts` and `answers` are by thresholds that the other folds' scores gave.
 
+    `calibration` is `None` where held-out scores do not rise from real to generated: every verdict is then uncertain.
     `families` is there where families were held out whole.
     """
 
     protocol: str
-    calibration: AffineCalibration
+    calibration: AffineCalibration | None
     targets: Targets
     rules: list[ThresholdRule] | None
     verdicts: Verdicts
@@ -432,6 +433,56 @@ class Newest(TypedDict):
     date: str
     family: str | None
     family_since: str | None
+
+
+class NestedFigures(TypedDict):
+    """Rankings of held-out pictures. Those at a fixed FPR choose their threshold in-sample."""
+
+    auc: Figure | None
+    auc_source_weighted: Figure | None
+    tpr_at_1_percent_fpr: Figure | None
+    tpr_at_2_percent_fpr: Figure | None
+    tpr_at_1_percent_fpr_source_weighted: Figure | None
+    tpr_at_2_percent_fpr_source_weighted: Figure | None
+
+
+class NestedGroup(_OfClass):
+    """Pictures of one class and kind, or of one family; the interval is that of `called_generated`."""
+
+    name: str
+    pictures: int
+    sources: int
+    called_real: float
+    called_generated: float
+    interval: Interval
+
+
+class NestedCase(TypedDict):
+    """One way to fit, with calibration and thresholds of each group by fits that never saw it.
+
+    The verdicts of `uncalibrated_groups` are all uncertain: inner scores there did not rise from real to generated.
+    """
+
+    figures: NestedFigures
+    verdicts: Verdicts
+    expected_calibration_error: float
+    by_kind: list[NestedGroup]
+    by_family: list[NestedGroup]
+    uncalibrated_groups: list[int]
+
+
+class Nested(TypedDict):
+    """A nested study: the way to fit that inner fits chose for each group, and a baseline by the same protocol.
+
+    `differences` are the first minus the second, paired.
+    """
+
+    protocol: str
+    chosen: list[str]
+    case: NestedCase
+    baseline: str | None
+    baseline_case: NestedCase | None
+    differences: NestedFigures | None
 
 
 class ScoreFigures(Groups, Contents):
@@ -470,6 +521,7 @@ class Evaluation(ViewFigures):
     version: int
     text: TextFigures | None
     fit: FitFacts | None
+    nested: Nested | None
     checkpoint: CheckpointFacts | None
     made_by: MadeBy
 
@@ -499,6 +551,10 @@ __all__ = [
     "Interval",
     "Judged",
     "Matched",
+    "Nested",
+    "NestedCase",
+    "NestedFigures",
+    "NestedGroup",
     "Newest",
     "RandomDeliveries",
     "ReliabilityBin",

@@ -24,10 +24,11 @@ from .audit import audit_finding
 from .contents import content_tables
 from .evaluation_file import read_evaluation
 from .markdown import cell, number, percent, share, share_and_interval, table
+from .nested import nested_table
 from .release import release_sentence
 from .text import by_input
 from .thresholds import answers_table, rules_text, uncertain_sentence
-from .verdicts import VERDICT_HEADER, verdict_rows, worst_sentences
+from .verdicts import NOT_CALIBRATED, VERDICT_HEADER, verdict_rows, worst_sentences
 
 NOTES_FILE = "card.yaml"
 # What card.yaml may say; the template has words of its own for each that is missing.
@@ -130,6 +131,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             classes=CLASSES,
             full_source=FULL_SOURCE,
             contents=content_tables(evaluation),
+            not_calibrated=NOT_CALIBRATED,
         )
     )
 
@@ -223,10 +225,12 @@ def figures_table(evaluation: Evaluation) -> str:
         ("FPR at the operating point", percent(_called_generated(evaluation, REAL))),
         ("TPR at the operating point", percent(_called_generated(evaluation, GENERATED))),
     ]
+    nested = evaluation["nested"]
+    first = f"{nested_table(nested)}\n\nThe shipped settings' own held-out figures:\n\n" if nested else ""
     return (
-        f"{pictures[REAL]:,} real pictures of {sources[REAL]} sources and {pictures[GENERATED]:,} generated ones of "
-        f"{sources[GENERATED]}, {fit['protocol']}; the operating point, too, comes from the other sources. FPR: real "
-        f"pictures called generated. TPR: generated pictures called generated.\n\n"
+        f"{first}{pictures[REAL]:,} real pictures of {sources[REAL]} sources and {pictures[GENERATED]:,} generated "
+        f"ones of {sources[GENERATED]}, {fit['protocol']}; the operating point, too, comes from the other sources. "
+        f"FPR: real pictures called generated. TPR: generated pictures called generated.\n\n"
         f"{table(('figure', 'value and 95 % interval'), rows)}\n"
     )
 

@@ -4,9 +4,10 @@ from modeling.verdicts import VERDICTS
 
 from ..measure.schema import Evaluation
 from .markdown import number, percent
+from .nested import nested_lines
 from .text import input_lines
 from .thresholds import decided_sentence
-from .verdicts import families_sentences
+from .verdicts import NOT_CALIBRATED, families_sentences
 
 
 def summary(evaluation: Evaluation) -> str:
@@ -14,6 +15,8 @@ def summary(evaluation: Evaluation) -> str:
     text = evaluation["text"]
     lines = [text["warning"]] if text is not None and text["warning"] else []
     lines += [
+        *([NOT_CALIBRATED] if evaluation["fit"] and evaluation["fit"]["calibration"] is None else []),
+        *nested_lines(evaluation),
         f"ROC AUC: {number(evaluation['auc'])}",
         f"ROC AUC, source-weighted: {number(evaluation['source_weighted']['auc'])}",
         f"TPR at 1 % FPR, threshold chosen in-sample: {percent(evaluation['tpr_at_1_percent_fpr'])}",

@@ -22,6 +22,12 @@ def verdict_rows(verdicts: Verdicts, threshold: str = "") -> list[list[str]]:
     ]
 
 
+NOT_CALIBRATED = (
+    "Not calibrated: held-out scores do not rise from real to generated, so there are no thresholds and every verdict "
+    "is uncertain."
+)
+
+
 def families_sentences(families: Families | None) -> list[str]:
     """How much of generators that no fit had seen is found, and of which least."""
     if families is None:
@@ -63,4 +69,4 @@ def worst_sentences(worst: Worst) -> list[str]:
     return sentences
 
 
-__all__ = ["VERDICT_HEADER", "families_sentences", "verdict_rows", "worst_sentences"]
+__all__ = ["NOT_CALIBRATED", "VERDICT_HEADER", "families_sentences", "verdict_rows", "worst_sentences"]

@@ -16,13 +16,14 @@ from .contents import contents_section
 from .evaluation_file import as_written
 from .groups import groups_section
 from .markdown import cell, number, percent, share, share_and_interval, table
+from .nested import nested_section
 from .page import html_page
 from .plots import write_plots
 from .robustness import random_section, robustness_section
 from .tables import csv_tables
 from .text import text_section
 from .thresholds import answers_table, rules_text, uncertain_sentence
-from .verdicts import VERDICT_HEADER, families_sentences, verdict_rows, worst_sentences
+from .verdicts import NOT_CALIBRATED, VERDICT_HEADER, families_sentences, verdict_rows, worst_sentences
 
 # Fields of a reliability bin that the report shows.
 _TENTH: tuple[Literal["mean_probability"], Literal["share_generated"]] = ("mean_probability", "share_generated")
@@ -48,6 +49,7 @@ def report_text(evaluation: Evaluation) -> str:
     """The report as Markdown, rounded as the file: a card that is made from the file shows the same figures."""
     sections: Sequence[Callable[[Evaluation], str]] = (
         _head,
+        nested_section,
         _ranking,
         _verdicts,
         _calibration,
@@ -80,6 +82,8 @@ def _head(evaluation: Evaluation) -> str:
         f"{made['bank']['records_sha256'][:12]}, code {commit[:12]}{' with uncommitted changes' if changed else ''}, "
         f"{made['date']}."
     )
+    if fit is not None and fit["calibration"] is None:
+        lines.append(f"**{NOT_CALIBRATED}**")
     lines += worst_sentences(evaluation["worst"])
     if (text := evaluation["text"]) is not None and text["warning"]:
         lines.append(f"**{text['warning']}**")

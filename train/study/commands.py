@@ -13,5 +13,7 @@ from .running import run_study
 def run_plan(arguments: StudyArguments, head: HeadArguments, training: RobustTrainingArguments) -> None:
     """Run a plan, and print each case's AUC."""
     for name, case in run_study(arguments, head, training)["cases"].items():
-        print(f"{name}: AUC {number(case['figures'][CLEAN]['auc'])}")
+        groups = ", ".join(map(str, case["uncalibrated_groups"]))
+        note = f"; groups that could not be calibrated: {groups}" if groups else ""
+        print(f"{name}: AUC {number(case['figures'][CLEAN]['auc'])}{note}")
     print(f"written: {Path(arguments.output) / 'report.md'}")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from modeling.verdicts import CLASSES
 
 from ..measure.bootstrap import DRAWS, with_intervals
-from ..measure.metrics import RANKING, ranking, roc_auc
+from ..measure.metrics import RANKING, ranking, roc_auc, tpr_at_fpr
 from ..measure.sources import source_weights
 
 FIGURES = {
@@ -24,7 +24,10 @@ FIGURES = {
     "auc_within_groups": "AUC within groups",
     "source_weighted_auc": "source-weighted AUC",
     "tpr_at_1_percent_fpr": "TPR at 1 % FPR",
+    "tpr_at_2_percent_fpr": "TPR at 2 % FPR",
     "tpr_at_5_percent_fpr": "TPR at 5 % FPR",
+    "source_weighted_tpr_at_1_percent_fpr": "source-weighted TPR at 1 % FPR",
+    "source_weighted_tpr_at_2_percent_fpr": "source-weighted TPR at 2 % FPR",
 }
 # Fewer pictures than this say little about a source.
 WORST_SOURCE_PICTURES = 20
@@ -122,7 +125,12 @@ class HeldOut:
         """Every figure (M,) of scores (N,), in the order of FIGURES."""
         found = dict(zip(RANKING, ranking(labels, scores, weights), strict=True))
         found["auc_within_groups"] = self._auc_within_groups(labels, scores, weights)
-        found["source_weighted_auc"] = roc_auc(labels, scores, weights * self._equal)
+        equal = weights * self._equal
+        found["source_weighted_auc"] = roc_auc(labels, scores, equal)
+        found["tpr_at_2_percent_fpr"] = tpr_at_fpr(labels, scores, weights, fpr=0.02)
+        for percent in (1, 2):
+            name = f"source_weighted_tpr_at_{percent}_percent_fpr"
+            found[name] = tpr_at_fpr(labels, scores, equal, fpr=percent / 100)
         return np.array([found[name] for name in FIGURES])
 
     def _auc_within_groups(self, labels: NDArray, scores: NDArray, weights: NDArray) -> float:

@@ -6,7 +6,7 @@ No source, record or near-duplicate is on both sides.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ..measure.bootstrap import DRAWS, mean_with_interval
-from ..measure.calibration import calibrate
+from ..measure.calibration import UNCALIBRATED, NotCalibratedError, calibrate
 from ..measure.metrics import expected_calibration_error, roc_auc
 from ..measure.rules import SOURCE_PICTURES
 from ..measure.sources import source_weights
@@ -28,10 +28,19 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Answers:
-    """What a case says of every held-out view: probability and verdict "generated", (V, S), a column a seed."""
+    """What a case says of every held-out view.
+
+    Args:
+        probability: (V, S), a column a seed.
+        flagged: (V, S) verdict "generated".
+        passed: (V, S) verdict "real".
+        uncalibrated: groups whose inner scores could not be calibrated: nothing there is flagged or passed.
+    """
 
     probability: NDArray
     flagged: NDArray
+    passed: NDArray
+    uncalibrated: list[int] = field(default_factory=list)
 
 
 class Nested:
@@ -76,15 +85,22 @@ class Nested:
     def judge(self, case: Case, scores: NDArray) -> Answers:
         """Probabilities and verdicts for scores (V, S) of outer fits, by what the inner scores of each group give."""
         study, clean = self.study, self.study.clean
-        probability, flagged = np.full(scores.shape, np.nan), np.zeros(scores.shape, dtype=bool)
+        probability = np.full(scores.shape, np.nan)
+        flagged, passed = np.zeros((2, *scores.shape), dtype=bool)
+        uncalibrated: list[int] = []
         for group in study.groups:
             outside = clean[study.group[clean] != group]
             inner = study.banks[""].rows.iloc[outside].assign(score=self.inner_scores(case, group)[outside])
-            calibration = calibrate(inner, **self.targets)
+            try:
+                calibration = calibrate(inner, **self.targets)
+            except NotCalibratedError:
+                calibration = UNCALIBRATED
+                uncalibrated.append(group)
             rows = study.scored_rows((group,))
             probability[rows] = calibration.probability(scores[rows])
             flagged[rows] = probability[rows] >= calibration.generated_threshold
-        return Answers(probability, flagged)
+            passed[rows] = ~flagged[rows] & (probability[rows] <= calibration.real_threshold)
+        return Answers(probability, flagged, passed, uncalibrated)
 
     def assemble(self, judged: dict[str, Answers], chosen: list[str]) -> Answers:
         """The answers of the case that was chosen for each group, for the seeds that all of them have.
@@ -94,12 +110,15 @@ class Nested:
         counts = {judged[name].flagged.shape[1] for name in chosen}
         seeds = min(counts - {1}, default=1)
         shape = (len(self.study.view), seeds)
-        probability, flagged = np.full(shape, np.nan), np.zeros(shape, dtype=bool)
+        probability = np.full(shape, np.nan)
+        flagged, passed = np.zeros((2, *shape), dtype=bool)
         for group, name in zip(self.study.groups, chosen, strict=True):
             rows = self.study.scored_rows((group,))
             probability[rows] = judged[name].probability[rows, :seeds]
             flagged[rows] = judged[name].flagged[rows, :seeds]
-        return Answers(probability, flagged)
+            passed[rows] = judged[name].passed[rows, :seeds]
+        uncalibrated = [group for group, name in enumerate(chosen) if group in judged[name].uncalibrated]
+        return Answers(probability, flagged, passed, uncalibrated)
 
     def rates(self, answers: Answers, kinds: dict[str, list[str]]) -> dict:
         """What follows at the thresholds: FPR and TPR by view, FPR by source and kind, and calibration error."""

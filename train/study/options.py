@@ -18,7 +18,7 @@ class StudyArguments(HoldOutArguments, TargetArguments):
     output: str = field(metadata={"help": "Folder of the report; an interrupted study goes on where it stopped."})
     plan: str = field(
         default="ablation",
-        metadata={"help": "YAML file of cases (docs/studies.md); `ablation` is the one that ships."},
+        metadata={"help": "YAML file of cases (docs/studies.md), or `ablation` or `nested`, which ship."},
     )
     folds: int = field(
         default=DEFAULT_FOLDS,
@@ -36,9 +36,9 @@ class StudyArguments(HoldOutArguments, TargetArguments):
 
 @dataclass
 class CompareArguments(StudyArguments):
-    """The same with a plan of one's own, which must be named."""
+    """The same with a plan that must be named."""
 
-    plan: str = field(metadata={"help": "YAML file of cases (docs/studies.md)."})
+    plan: str = field(metadata={"help": "YAML file of cases (docs/studies.md), or `nested`, which ships."})
 
 
 __all__ = ["CompareArguments", "StudyArguments"]

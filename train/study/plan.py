@@ -12,8 +12,8 @@ from ..fit.options import HeadArguments
 from ..options import MethodArguments, TrainerArguments
 from ..parsing import read_yaml, typed
 
-# The plan that `python -m train ablate` runs.
-ABLATION = Path(__file__).with_name("ablation.yaml")
+# Plans that are called by a name: what `python -m train ablate` runs, and one recipe beside a logistic regression.
+SHIPPED = {name: Path(__file__).with_name(f"{name}.yaml") for name in ("ablation", "nested")}
 # The row that answers for every group with the case chosen by inner fits; no case may have its name.
 CHOSEN = "chosen by inner fits"
 # Whose settings are read as on the command line: YAML takes 5e-2 for text.
@@ -190,4 +190,4 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-__all__ = ["ABLATION", "CHOSEN", "Case", "Plan", "Section", "plot_name", "read_plan"]
+__all__ = ["CHOSEN", "SHIPPED", "Case", "Plan", "Section", "plot_name", "read_plan"]

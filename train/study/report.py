@@ -190,11 +190,18 @@ def _rates(results: dict) -> str:
     delivered = "; ".join(
         f"{count:,} under {name}" for name, count in results["settings"]["delivered_pictures"].items()
     )
+    uncalibrated = "".join(
+        f"\n\n{cell(name)}: the inner scores of the groups {', '.join(map(str, case['uncalibrated_groups']))} do not "
+        "rise from real to generated. They were not calibrated, every verdict there is uncertain, and pooled figures "
+        "mix scores of two scales."
+        for name, case in results["cases"].items()
+        if case["uncalibrated_groups"]
+    )
     return (
         "## At thresholds from inner fits\n\nCalibration and thresholds of a group come from fits that never saw it, "
         f"and aim at FPR {share(targets['fpr'])} and FNR {share(targets['fnr'])} by the rules of `fit`. Sources count "
         f"from {SOURCE_PICTURES} real pictures on. ECE is source-weighted. Pictures: {delivered or 'as they are'}.\n\n"
-        f"{table(header, rows)}\n\nChosen by inner fits, by group: {chosen}."
+        f"{table(header, rows)}\n\nChosen by inner fits, by group: {chosen}.{uncalibrated}"
     )
 
 
@@ -218,7 +225,7 @@ def _reading(results: dict) -> str:
 - TPR at 1 % and 5 % FPR use in-sample thresholds, which stand on the few highest-scored real pictures.
 - Worst source: the lowest AUC of one source's pictures of one class, {WORST_SOURCE_PICTURES} at least, against all
   of the other. The lowest of a resample does not estimate the lowest of all, so it has no interval.
-- The logistic regressions see image features only and have no seed."""
+- The logistic regressions see the inputs of the heads and have no seed."""
 
 
 def _rows(results: dict) -> Iterator[tuple[object, ...]]:

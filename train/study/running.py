@@ -25,8 +25,9 @@ from .figures import WORST_SOURCE_PICTURES, HeldOut
 from .fits import Fit, Study
 from .nested import CLEAN, Answers, Nested
 from .options import StudyArguments
-from .plan import ABLATION, CHOSEN, Case, Plan, Section, read_plan
+from .plan import CHOSEN, SHIPPED, Case, Plan, Section, read_plan
 from .report import write_report
+from .reported import candidates, reported
 
 # Settings of the recipe that the report states.
 _STATED = (
@@ -58,7 +59,7 @@ def run_study(
         ValueError: a plan that cannot be read, settings out of range, or a bank that lacks what the plan needs: its
             deliveries, text, or sources for the groups; or that has near-duplicates in two sources of a nested plan.
     """
-    plan = read_plan(ABLATION if arguments.plan == "ablation" else Path(arguments.plan))
+    plan = read_plan(SHIPPED.get(arguments.plan) or Path(arguments.plan))
     if not arguments.seeds or len(set(arguments.seeds)) < len(arguments.seeds):
         raise ValueError(f"`seeds` must be at least one number, each once, got {arguments.seeds}.")
     bank = load_bank(arguments.bank, arguments.merge_sources, plan)
@@ -157,16 +158,25 @@ class Run:
     def answers(self, case: Case) -> Answers:
         """Scores of a case; a nested plan's are probabilities, with verdicts."""
         scores = self.study.scores(case, self._seeds(case))
-        return self.nested.judge(case, scores) if self.nested else Answers(scores, np.zeros(scores.shape, dtype=bool))
+        return (
+            self.nested.judge(case, scores)
+            if self.nested
+            else Answers(scores, *np.zeros((2, *scores.shape), dtype=bool))
+        )
 
     def _choose(self, answers: dict[str, Answers]) -> dict | None:
-        """By group the case with the best inner AUC; what these say becomes one more row."""
+        """By group the head with the best inner AUC; what these say becomes one more row."""
         if self.nested is None:
             return None
         inner = {name: self.nested.inner_auc(case) for name, case in self.plan.cases.items()}
-        chosen = [max(inner, key=lambda name: inner[name][group]) for group in self.study.groups]
+        names = candidates(self.plan.cases)
+        chosen = [max(names, key=lambda name: inner[name][group]) for group in self.study.groups]
         answers[CHOSEN] = self.nested.assemble(answers, chosen)
-        return {"inner_auc": inner, "chosen": chosen}
+        figures = reported(self.plan.cases, self.study, self.held_out[CLEAN], answers, chosen, self._protocol())
+        return {"inner_auc": inner, "chosen": chosen, "reported": figures}
+
+    def _protocol(self) -> str:
+        return protocol(self.study.banks[""].rows, self.arguments.hold_out, self.arguments.folds)
 
     def measure(self, case: Case | None, answers: Answers) -> dict:
         """All figures of a case, or of what was chosen for each group (`None`)."""
@@ -176,6 +186,7 @@ class Run:
             },
             "worst_source": self.held_out[CLEAN].worst_source(answers.probability[self.study.clean]),
             "rates": self.nested.rates(answers, self.plan.kinds) if self.nested else None,
+            "uncalibrated_groups": answers.uncalibrated,
         }
         if case is not None:
             seeds = self._seeds(case)
@@ -235,7 +246,7 @@ class Run:
             "views": len(study.labels),
             "delivered_pictures": {name: len(rows) for name, rows in self.views.items() if name != CLEAN},
             "folds": len(study.groups),
-            "protocol": protocol(study.banks[""].rows, self.arguments.hold_out, self.arguments.folds),
+            "protocol": self._protocol(),
             "pictures_of_group": [
                 {name: int((study.group[part.index] == group).sum()) for name, part in by_class.items()}
                 for group in study.groups

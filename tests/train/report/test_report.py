@@ -115,6 +115,55 @@ def test_the_report_rounds_as_what_is_made_from_the_written_evaluation(evaluatio
     assert reported == percent(written)
 
 
+def nested_study():
+    """Figures of a nested study and of its baseline; the baseline could not be calibrated in group 1."""
+    names = (
+        "auc",
+        "auc_source_weighted",
+        *(f"tpr_at_{n}_percent_fpr{w}" for n in (1, 2) for w in ("", "_source_weighted")),
+    )
+    share = {"value": 0.25, "interval": [0.2, 0.3], "source_weighted": 0.2}
+    case = {
+        "figures": {name: {"value": 0.9, "interval": [0.8, 0.95]} for name in names},
+        "verdicts": {"real": None, "generated": dict.fromkeys(("real", "uncertain", "generated"), share)},
+        "expected_calibration_error": 0.031,
+        "by_kind": [],
+        "by_family": [
+            {"class": "generated", "name": ODD, "pictures": 20, "sources": 3, "called_real": 0.5}
+            | {"called_generated": 0.25, "interval": [0.1, 0.4]}
+        ],
+        "uncalibrated_groups": [],
+    }
+    return {
+        "protocol": "held out by source, in 3 folds",
+        "chosen": ["recipe"] * 3,
+        "case": case,
+        "baseline": "probe",
+        "baseline_case": case | {"figures": case["figures"] | {"auc": None}, "uncalibrated_groups": [1]},
+        "differences": {name: {"value": 0.125, "interval": [0.1, 0.2]} for name in names},
+    }
+
+
+def test_what_was_chosen_inside_comes_first_and_beside_it_the_baseline(evaluation):
+    evaluation["nested"] = nested_study()
+    text = report_text(evaluation)
+    assert text.index("## Chosen inside") < text.index("## Ranking")
+    assert table_cells(text, "ROC AUC |")[0] == [
+        "ROC AUC",
+        "0.900 [0.800, 0.950]",
+        "not defined here",
+        "0.125 [0.100, 0.200]",
+    ]
+    assert "Of probe, the groups 1 could not be calibrated" in text
+    assert text.count(f"| {cell(ODD)} | generated | 20 | 50.0 % | 25.0 % [10.0, 40.0] |") == 1
+    printed = summary(evaluation).splitlines()
+    assert printed[0] == "Chosen inside (held out by source, in 3 folds):"
+    assert printed[1] == "  ROC AUC: 0.900 [0.800, 0.950]; minus probe: 0.125 [0.100, 0.200]"
+    assert printed.index("The shipped settings' own held-out figures:") < printed.index(
+        f"ROC AUC: {number(evaluation['auc'])}"
+    )
+
+
 def test_random_deliveries_have_a_section():
     rows = views()
     random = rows[rows["view"] == 0].assign(view=1, delivery="random", score=lambda table: table["score"] - 0.4)

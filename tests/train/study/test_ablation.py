@@ -17,7 +17,7 @@ from train.study.banks import possible
 from train.study.figures import FIGURES
 from train.study.fits import Fit
 from train.study.options import StudyArguments
-from train.study.plan import ABLATION, read_plan
+from train.study.plan import SHIPPED, read_plan
 from train.study.report import finding
 from train.study.running import run_study
 
@@ -37,7 +37,7 @@ def ablated(banks, tmp_path_factory):
 
 
 def test_the_parts_change_only_the_loss_and_sam(banks, tmp_path):
-    made, plan = study(banks["image"], tmp_path), read_plan(ABLATION)
+    made, plan = study(banks["image"], tmp_path), read_plan(SHIPPED["ablation"])
     parts = [plan.cases[name] for name in plan.sections[0].cases if plan.cases[name].baseline is None]
     settings = {case.name: made._training(Fit(case, 4, (0,))) for case in parts}
     found = {name: (of.cvar_weight, of.cvar_alpha, of.sam_rho, of.seed) for name, of in settings.items()}
@@ -58,7 +58,7 @@ def test_the_report_has_every_section_and_figure(ablated):
     results, folder = ablated
     assert json.loads((folder / "results.json").read_text()) == results
     report = (folder / "report.md").read_text()
-    for section in read_plan(ABLATION).sections:
+    for section in read_plan(SHIPPED["ablation"]).sections:
         assert f"## {section.title}" in report
     for name in (*FIGURES.values(), *results["cases"], "Same text: "):
         assert name.replace("_", r"\_") in report
@@ -113,7 +113,7 @@ def test_the_landscape_says_whether_sam_lies_flatter(ablated):
 
 
 def test_sections_that_need_text_are_left_out_where_there_is_none(banks):
-    plan = read_plan(ABLATION)
+    plan = read_plan(SHIPPED["ablation"])
     kept = possible(plan, FeatureBank.load(banks["image"]))
     assert set(plan.cases) - set(kept.cases) == {"image only", "text only", "image + text"}
     assert possible(plan, FeatureBank.load(banks["text"])) == plan

@@ -19,7 +19,7 @@ from train.parsing import parse
 from train.study.banks import check_bank, load_bank
 from train.study.nested import Answers
 from train.study.options import StudyArguments
-from train.study.plan import CHOSEN, read_plan
+from train.study.plan import CHOSEN, SHIPPED, read_plan
 from train.study.running import Run, run_study
 
 PLAN = {
@@ -123,7 +123,7 @@ def test_what_is_chosen_is_the_best_by_inner_fits_and_answers_its_group(compared
             assert np.isnan(scores[group == number]).all()
             masks = [(rows["delivery"] == view) & (rows["view"] <= 0) & (group != number) for view in VIEWS]
             best[other] = np.mean([source_weighted_auc(rows[mask], scores[mask]) for mask in masks])
-        assert best[name] == pytest.approx(max(best.values()))
+        assert best[name] == pytest.approx(max(best["head"], best["one view"]))  # a baseline is never chosen
         assert {other: found[number] for other, found in results["nested"]["inner_auc"].items()} == pytest.approx(best)
     judged = {name: run.answers(case) for name, case in run.plan.cases.items()}
     together = run.nested.assemble(judged, ["probe", "head", "probe"])
@@ -131,11 +131,57 @@ def test_what_is_chosen_is_the_best_by_inner_fits_and_answers_its_group(compared
     assert np.array_equal(together.probability[held_out], judged["head"].probability[held_out])
 
 
+def test_what_is_reported_of_the_whole_is_what_the_first_seed_says(compared):
+    results, _, run = compared
+    found, clean = results["nested"]["reported"], run.study.clean
+    judged = {name: run.answers(case) for name, case in run.plan.cases.items()}
+    whole = run.nested.assemble(judged, found["chosen"])
+    labels, sources = run.study.labels[clean], run.study.sources[clean]
+    for case, answers in ((found["case"], whole), (found["baseline_case"], judged["probe"])):
+        probability = answers.probability[clean, 0]
+        assert case["figures"]["auc"]["value"] == pytest.approx(roc_auc_score(labels, probability))
+        real, threshold = np.sort(probability[labels == 0])[::-1], int(0.02 * (labels == 0).sum())
+        found_at_2 = (probability[labels == 1] > real[threshold]).mean()
+        assert case["figures"]["tpr_at_2_percent_fpr"]["value"] == pytest.approx(found_at_2)
+        assert case["figures"]["tpr_at_2_percent_fpr_source_weighted"] != case["figures"]["tpr_at_2_percent_fpr"]
+        for label, name in enumerate(("real", "generated")):
+            shares = {verdict: figure["value"] for verdict, figure in case["verdicts"][name].items()}
+            assert sum(shares.values()) == pytest.approx(1)
+            assert shares["generated"] == pytest.approx(answers.flagged[clean, 0][labels == label].mean())
+            assert shares["real"] == pytest.approx(answers.passed[clean, 0][labels == label].mean())
+        assert case["uncalibrated_groups"] == []
+        (family,) = case["by_family"]
+        assert (family["name"], family["pictures"]) == ("G", PICTURES // 2)
+        assert family["called_generated"] == pytest.approx(case["verdicts"]["generated"]["generated"]["value"])
+        assert {(row["class"], row["name"]) for row in case["by_kind"]} >= {("real", "people"), ("real", "animal")}
+    expected = [case["figures"]["auc"]["value"] for case in (found["case"], found["baseline_case"])]
+    assert found["differences"]["auc"]["value"] == pytest.approx(expected[0] - expected[1])
+    assert found["baseline"] == "probe"
+    assert "the choice among 2 ways to fit, come from fits that saw neither it" in found["protocol"]
+    assert len(set(sources)) == 10
+
+
+def test_the_plan_that_ships_has_the_recipe_and_a_baseline_and_counts_families(banks, tmp_path):
+    bank = FeatureBank.load(banks["image"])
+    bank.rows["family"] = np.where(bank.rows["label"] == 1, bank.rows["source"], "")
+    plan = read_plan(SHIPPED["nested"])
+    settings = arguments(banks["image"], tmp_path, seeds=[0])
+    found = Run(bank, plan, settings, HeadArguments(), training(tmp_path), 5).results()["nested"]["reported"]
+    assert set(found["chosen"]) == {"recipe"}
+    assert "is the only way to fit, so nothing was left to choose" in found["protocol"]
+    rows = found["case"]["by_family"]
+    assert [(row["name"], row["class"], row["pictures"]) for row in rows] == [
+        (f"s{k}", "generated", 24) for k in range(5, 10)
+    ]
+    called = np.average([row["called_generated"] for row in rows])
+    assert called == pytest.approx(found["case"]["verdicts"]["generated"]["generated"]["value"])
+
+
 def test_cases_of_fewer_seeds_answer_together_with_others(compared):
     _, _, run = compared
     shape = (len(run.study.view), 1)
     judged = {
-        name: Answers(np.tile(np.arange(seeds) / 10, shape), np.ones((shape[0], seeds), dtype=bool))
+        name: Answers(np.tile(np.arange(seeds) / 10, shape), *np.ones((2, shape[0], seeds), dtype=bool))
         for name, seeds in (("one", 1), ("two", 2), ("three", 3))
     }
     for chosen, seeds in (("one two three", 2), ("one three one", 3), ("one one one", 1)):
