@@ -1,7 +1,9 @@
-"""The default, step by step: banks, fit, pages about the data, and what ships of it."""
+"""The default, step by step: banks, nested study, fit, pages about the data, and what ships of it."""
 
 import hashlib
+import json
 import shutil
+from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,22 +11,27 @@ from modeling.check import write_expected
 from modeling.checkpoints import cache_folder, load_processor
 from modeling.detector import Detector
 from modeling.embedded import DEFAULT_SOURCE, ROOT
-from modeling.files import write_together
+from modeling.files import write_json, write_together
 
 from ..arguments import RobustTrainingArguments
 from ..fit.fitting import fit
-from ..fit.options import FitArguments
+from ..fit.options import FitArguments, HeadArguments
 from ..fit.saving import save_detector, save_head
 from ..fit.stored import PACKAGES
+from ..measure.schema import Evaluation
 from ..report.card import read_notes
 from ..report.data_pages import write_data_pages
 from ..report.writing import write_report
+from ..study.options import StudyArguments
+from ..study.running import run_study
 from .banks import data_files, make_banks, told_of
 from .options import DefaultArguments
 from .recipe import read_recipe
 from .release import CHECKPOINT, REPORT, default_files, detector_files
 from .steps import Steps, sha256
 
+# The plan of the nested study, and its groups of sources.
+PLAN, GROUPS = "nested", 5
 # Where the code is that figures come from. A bank is not made anew for a change of it, nor is a fit, unless it is of
 # the code that `train.fit.stored` names.
 CODE = ("modeling", "train")
@@ -50,9 +57,11 @@ def make_default(arguments: DefaultArguments) -> tuple[Steps, list[Path]]:
     fit_arguments, training = read_recipe(recipe, cache / "bank", cache / "fits")
     data, steps = Path(arguments.data), Steps(cache / "done")
     banks = make_banks(data, cache / "bank", fit_arguments, arguments.backbone, steps)
-    fitted, pages = cache / "fitted", cache / "data"
-    inputs = {"banks": banks, "recipe": sha256(recipe), "code": code(), "whole": not is_default}
-    steps.run("fit", inputs, [fitted], lambda: _fit(fit_arguments, training, fitted, whole=not is_default))
+    inputs = {"banks": banks, "recipe": sha256(recipe), "code": code()}
+    nested, fitted, pages = cache / "nested.json", cache / "fitted", cache / "data"
+    studied = steps.run("nested", inputs, [nested], lambda: _study(fit_arguments, training, cache / "study", nested))
+    inputs |= {"nested": studied, "whole": not is_default}
+    steps.run("fit", inputs, [fitted], lambda: _fit(fit_arguments, training, nested, fitted, whole=not is_default))
     if not is_default:
         return steps, write_together(detector_files(fitted, output))
     files = {name: [sha256(file), told_of(file)] for name, file in data_files(data).items()}
@@ -61,16 +70,43 @@ def make_default(arguments: DefaultArguments) -> tuple[Steps, list[Path]]:
     return steps, write_together(default_files(fitted, pages))
 
 
-def _fit(arguments: FitArguments, training: RobustTrainingArguments, folder: Path, *, whole: bool) -> None:
+def _study(arguments: FitArguments, training: RobustTrainingArguments, folder: Path, output: Path) -> None:
+    """What the recipe gives where calibration and thresholds, too, come from fits that never saw the source.
+
+    Args:
+        arguments: of the recipe.
+        training: of the recipe.
+        folder: of the study, its fits and its own report.
+        output: gets what evaluation.json holds of it.
+    """
+    study = StudyArguments(
+        bank=arguments.bank,
+        output=str(folder),
+        plan=PLAN,
+        folds=GROUPS,
+        seeds=[training.seed],
+        merge_sources=arguments.merge_sources,
+        **arguments.targets,
+    )
+    head = HeadArguments(**{option.name: getattr(arguments, option.name) for option in fields(HeadArguments)})
+    write_json(output, run_study(study, head, training)["nested"]["reported"])
+
+
+def _fit(
+    arguments: FitArguments, training: RobustTrainingArguments, nested: Path, folder: Path, *, whole: bool
+) -> None:
     """Held-out scores, calibration, evaluation, the head, and a report of them, into a folder.
 
     Args:
         arguments: of the recipe.
         training: of the recipe.
+        nested: what the nested study gave, which the evaluation holds too.
         folder: gets the checkpoint and its report.
         whole: the checkpoint holds its backbone; else, the head alone and the scores of the example pictures.
     """
     fitted = fit(arguments, training)
+    evaluation: Evaluation = {**fitted.evaluation, "nested": json.loads(nested.read_text(encoding="utf-8"))}
+    fitted = replace(fitted, evaluation=evaluation)
     checkpoint = folder / CHECKPOINT
     shutil.rmtree(folder, ignore_errors=True)  # of what was fitted before nothing may ship
     if whole:
@@ -78,7 +114,7 @@ def _fit(arguments: FitArguments, training: RobustTrainingArguments, folder: Pat
     else:
         save_head(fitted, checkpoint)
         write_expected(Detector(fitted.model, load_processor(fitted.backbone)), checkpoint)
-    write_report(folder / REPORT, fitted.evaluation, fitted.pictures)
+    write_report(folder / REPORT, evaluation, fitted.pictures)
 
 
 def code() -> dict[str, str]:
