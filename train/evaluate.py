@@ -3,13 +3,14 @@
 import logging
 import os
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
 
-from modeling import RobustClipForImageClassification
+from modeling import RobustClipConfig, RobustClipForImageClassification
 from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
 
 from .data.options import DataArguments
@@ -103,7 +104,7 @@ def evaluate_checkpoint(
     bank.check_made_by(model.backbone, load_processor(checkpoint))
     bank = bank.narrow(model.config)
     scores = score_embeddings(model, bank.image_embeds, bank.text_embeds).astype(np.float64)
-    calibrations, written = Calibrations.of_config(model.config), has_text(bank)
+    calibrations, written = Calibrations.of_config(cast(RobustClipConfig, model.config)), has_text(bank)
     rows = calibrations.judge(bank.rows.assign(score=scores), written)
     clean = (rows["view"] == 0).to_numpy(copy=True)
     pictures = rows[clean]
