@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 from modeling.verdicts import thirds, verdicts
@@ -37,7 +38,7 @@ class Calibration:
 
     def probability(self, scores: ArrayLike) -> NDArray[np.float64]:
         """P(generated) of raw scores, same shape, in [0, 1]."""
-        return 1 / (1 + np.exp(-(self.scale * np.asarray(scores, dtype=np.float64) + self.bias)))
+        return expit(self.scale * np.asarray(scores, dtype=np.float64) + self.bias)
 
     def judge(self, rows: pd.DataFrame) -> pd.DataFrame:
         """Add `probability` and `verdict` to rows that have a `score`."""

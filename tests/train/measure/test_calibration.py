@@ -99,6 +99,14 @@ def test_where_the_classes_are_apart_nothing_is_uncertain_and_no_real_picture_is
     assert (rows["verdict"] == np.where(labels == 1, "generated", "real")).all()
 
 
+def test_classes_that_hardly_touch_give_a_steep_slope_and_no_overflow():
+    scores = np.r_[-50, np.linspace(-1, -0.001, 30), np.linspace(0.001, 1, 30), 50]
+    point, rows = judged(frame([0] * 31 + [1] * 31, scores, range(62)))
+    assert point.scale * 50 > 1000
+    assert rows["probability"].iloc[[0, -1]].tolist() == [0, 1]
+    assert (rows["verdict"] == np.where(rows["label"] == 1, "generated", "real")).all()
+
+
 def test_where_no_generated_picture_may_be_found_the_threshold_lies_above_every_picture():
     """Forty real pictures: none may be flagged, and the highest score is that of a real one."""
     labels = np.repeat([0, 1], 40)
