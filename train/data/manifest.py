@@ -5,6 +5,7 @@ many pictures share one.
 """
 
 import logging
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from modeling.files import write_text
 from modeling.images import ImageError, open_image
 from modeling.verdicts import CLASSES
 
-from .perceptual_hash import perceptual_hash
+from .perceptual_hash import HASH_SIDE, perceptual_hash
 from .pictures_csv import find_pictures_csv, read_pictures_csv
 from .records import parquet_files
 
@@ -45,6 +46,13 @@ COLUMNS = {
 }
 JOINED = ("family", "kind", "kind_by", "blob", "evidence")
 NUMBERS = ("width", "height")
+# What a line must hold that comes from elsewhere: a part names a file, and the rest is read where hours have passed.
+_MUST_BE = {
+    "part": (r"[^./\\][^/\\]*", "the name of a Parquet file, without its folder and its ending"),
+    "label": ("|".join(CLASSES), " or ".join(CLASSES)),
+    **dict.fromkeys(NUMBERS, (r"[1-9][0-9]{0,5}", "pixels")),
+    "perceptual_hash": (f"[0-9a-f]{{{HASH_SIDE**2 // 4}}}", f"{HASH_SIDE**2} bits in hexadecimal"),
+}
 
 
 def manifest_of(folder: Path) -> pd.DataFrame:
@@ -128,7 +136,8 @@ def read_manifest(path: Path) -> pd.DataFrame:
     """The lines of a manifest as `manifest_of` gives them; evidence.csv must lie beside it.
 
     Raises:
-        ValueError: a file or a column is missing, or two lines have one id or name one file.
+        ValueError: a file or a column is missing, two lines have one id or name one file, or a line holds what it
+            cannot.
     """
     beside = path.with_name(EVIDENCE_FILE)
     for file in (path, beside):
@@ -140,6 +149,10 @@ def read_manifest(path: Path) -> pd.DataFrame:
     for names in (["id"], ["repository", "commit", "path"]):
         if (repeated := rows.duplicated(names)).any():
             raise ValueError(f"{path} must name each picture once; {rows.loc[repeated, 'id'].iloc[0]} is repeated.")
+    for name, (pattern, expected) in _MUST_BE.items():
+        if not (fits := rows[name].map(re.compile(pattern).fullmatch).astype(bool)).all():
+            wrong = rows[~fits].iloc[0]
+            raise ValueError(f"{path}: `{name}` of {wrong['id']} must be {expected}, got {wrong[name]!r}.")
     known = {"": "", **dict(zip(sentences["evidence"], sentences["sentence"], strict=True))}
     if unknown := sorted(set(rows["evidence"]) - set(known)):
         raise ValueError(f"{beside} must have the sentences of {path}; it lacks number {unknown[0]}.")

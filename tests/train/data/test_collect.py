@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import re
 import signal
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -318,6 +319,29 @@ def test_a_manifest_that_names_a_picture_twice_or_lacks_its_sentences_is_refused
     (tmp_path / "evidence.csv").unlink()
     with pytest.raises(ValueError, match="evidence.csv is not there"):
         read_manifest(tmp_path / "manifest.csv")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("part", "../elsewhere"),
+        ("part", "/elsewhere"),
+        ("part", "..\\elsewhere"),
+        ("part", ""),
+        ("label", "fake"),
+        ("width", "wide"),
+        ("height", "0"),
+        ("perceptual_hash", "ff"),
+    ],
+)
+def test_a_line_that_names_another_folder_or_no_picture_is_refused_before_anything_is_fetched(
+    tmp_path, data, column, value
+):
+    rows = read_manifest(tmp_path / "manifest.csv").astype({"width": str, "height": str})
+    write_manifest(tmp_path, rows.assign(**{column: rows[column].mask(rows["path"] == "small.png", value)}))
+    with pytest.raises(ValueError, match=f"`{column}` of id-small.png must be .*, got {re.escape(repr(value))}"):
+        collect(tmp_path / "manifest.csv", tmp_path / "out", raw_address="", lfs_address="")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_manifest_holds_no_prompt_and_no_picture_and_writes_the_same_bytes(tmp_path, data):
