@@ -34,7 +34,7 @@ from .steps import Steps, sha256
 PLAN, GROUPS = "nested", 5
 # Where the code is that figures come from. A bank is not made anew for a change of it, nor is a fit, unless it is of
 # the code that `train.fit.stored` names.
-CODE = ("modeling", "train")
+CODE, KINDS_OF_CODE = ("modeling", "train"), (".py", ".md", ".yaml")
 
 
 def make_default(arguments: DefaultArguments) -> tuple[Steps, list[Path]]:
@@ -118,9 +118,9 @@ def _fit(
 
 
 def code() -> dict[str, str]:
-    """A digest of the code that figures come from, and the versions of the packages that they depend on."""
+    """A digest of code, plans and templates that figures come from, and the versions of packages they depend on."""
     digest = hashlib.sha256()
-    for path in sorted(path for part in CODE for path in (ROOT / part).rglob("*") if path.suffix in (".py", ".md")):
+    for path in sorted(path for part in CODE for path in (ROOT / part).rglob("*") if path.suffix in KINDS_OF_CODE):
         digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
     return {"digest": digest.hexdigest()} | {name: version(name) for name in PACKAGES}
 

@@ -10,6 +10,7 @@ import yaml
 
 from modeling.embedded import DEFAULT_SOURCE, MODEL_CARD, ROOT
 from tests.pictures import picture
+from train.default import running
 from train.default.banks import make_banks, probed_of, views_of
 from train.default.options import DefaultArguments
 from train.default.release import CHECKPOINT, REPORT, default_files
@@ -173,6 +174,17 @@ def test_files_that_do_not_fit_the_banks_are_named(kind, message, backbone, tmp_
 def test_the_embedded_default_has_the_embedded_backbone(tmp_path):
     with pytest.raises(ValueError, match="name an --output of your own"):
         make_default(DefaultArguments(data=str(tmp_path), backbone="owner/clip"))
+
+
+@pytest.mark.parametrize("name", ["measure.py", "study/nested.yaml", "report/templates/model_card.md"])
+def test_other_code_another_plan_or_template_makes_its_steps_again(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(running, "ROOT", tmp_path)
+    file = tmp_path / "train" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("before")
+    before = running.code()
+    file.write_text("after")
+    assert running.code() != before
 
 
 def test_about_300_of_4800_pictures_are_probed_half_of_each_class():
