@@ -46,6 +46,7 @@ COLUMNS = {
 }
 JOINED = ("family", "kind", "kind_by", "blob", "evidence")
 NUMBERS = ("width", "height")
+_NEEDED = ("image", "label", "id")
 # What a line must hold that comes from elsewhere: a part names a file, and the rest is read where hours have passed.
 _MUST_BE = {
     "part": (r"[^./\\][^/\\]*", "the name of a Parquet file, without its folder and its ending"),
@@ -68,7 +69,7 @@ def manifest_of(folder: Path) -> pd.DataFrame:
         is left out and counted in the log.
 
     Raises:
-        ValueError: there is no Parquet file, or a label is not that of pictures.csv.
+        ValueError: there is no Parquet file, one lacks image, label or id, or a label is not that of pictures.csv.
     """
     files = [Path(name) for name in parquet_files(str(folder))]
     if not files:
@@ -82,6 +83,8 @@ def manifest_of(folder: Path) -> pd.DataFrame:
 def _file_rows(file: Path) -> pd.DataFrame:
     """What a Parquet file says of its pictures, and what they say themselves."""
     source = pyarrow.parquet.ParquetFile(file)
+    if missing := [name for name in _NEEDED if name not in source.schema_arrow.names]:
+        raise ValueError(f"{file} must have the columns {', '.join(_NEEDED)}; it lacks {', '.join(missing)}.")
     plain = [name for name in COLUMNS.values() if name in source.schema_arrow.names and name not in NUMBERS]
     rows: list[dict] = []
     unreadable = 0
@@ -105,12 +108,13 @@ def _file_rows(file: Path) -> pd.DataFrame:
 
 def _joined(rows: pd.DataFrame, path: Path) -> pd.DataFrame:
     """The rows with the columns of pictures.csv, by `id`."""
-    read_pictures_csv(path)  # refuses what cannot be joined
-    known = _read_csv(path).set_index("id")
-    lines = known.reindex(rows["id"])
-    if missing := int(lines["label"].isna().sum()):
+    told = read_pictures_csv(path)
+    lines = _read_csv(path).set_index("id").reindex(rows["id"])
+    known = rows["id"].isin(told)
+    if missing := int((~known).sum()):
         logger.warning("%d pictures have no line in %s.", missing, path)
-    other = rows[(lines["label"].notna() & (lines["label"].to_numpy() != rows["label"].to_numpy())).to_numpy()]
+    labels = rows["id"][known].map(lambda name: CLASSES[told[name].label])
+    other = rows[known][labels != rows["label"][known]]
     if len(other):
         raise ValueError(f"{path} has another label than the Parquet files for {len(other)}: {other['id'].iloc[0]}.")
     return rows.assign(**{name: lines[name].to_numpy() for name in JOINED if name in lines})

@@ -356,8 +356,17 @@ def test_other_labels_in_pictures_csv_are_refused_and_missing_lines_counted(tmp_
     table.iloc[:-1].to_csv(data / "pictures.csv", index=False)
     assert (manifest_of(data)["kind"] == "").sum() == 1
     assert "1 pictures have no line" in caplog.text
+    table.assign(label=table["label"].map({"real": 0, "generated": 1})).to_csv(data / "pictures.csv", index=False)
+    assert (manifest_of(data)["kind"] == "food").all()
     table.assign(label="real").to_csv(data / "pictures.csv", index=False)
     with pytest.raises(ValueError, match="another label than the Parquet files for 5: id-large.png"):
+        manifest_of(data)
+
+
+def test_a_file_without_identifiers_has_no_manifest(data):
+    table = pyarrow.parquet.read_table(data / "first.parquet")
+    pyarrow.parquet.write_table(table.drop_columns(["id"]), data / "first.parquet")
+    with pytest.raises(ValueError, match="must have the columns image, label, id; it lacks id"):
         manifest_of(data)
 
 
