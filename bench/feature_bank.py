@@ -14,10 +14,10 @@ from pathlib import Path
 
 import datasets
 import torch
+from sample import example_records
 
 from modeling import RobustClipModel
 from modeling.checkpoints import default_backbone
-from modeling.embedded import EXAMPLES
 from train.features.making import build_feature_bank
 
 TURNS = 3
@@ -28,19 +28,7 @@ def main() -> None:
     """Measure and print."""
     logging.disable(logging.WARNING)
     datasets.disable_progress_bars()
-    files = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".webp"))
-    contents = [files[index % len(files)].read_bytes() for index in range(RECORDS)]
-    records = datasets.Dataset.from_dict(
-        {
-            "image": [{"bytes": content, "path": None} for content in contents],
-            "text": [None] * RECORDS,
-            "label": [index % 2 for index in range(RECORDS)],
-            "generator": [""] * RECORDS,
-            "source": [str(index) for index in range(RECORDS)],
-            "style": [""] * RECORDS,
-            "record_id": [str(index) for index in range(RECORDS)],
-        }
-    )
+    records = example_records(RECORDS)
     model = RobustClipModel.from_backbone(str(default_backbone())).eval()
     pixels = torch.randn(BATCH, 3, 224, 224)
     bank_rates, bare_rates = [], []

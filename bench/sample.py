@@ -2,7 +2,11 @@
 
 import glob
 
+import datasets
 import pandas as pd
+
+from modeling.embedded import EXAMPLES
+from train.data.schema import DESCRIBED
 
 
 def sample_pictures(location: str, per_class: int, seed: int = 0) -> pd.DataFrame:
@@ -31,3 +35,19 @@ def sample_pictures(location: str, per_class: int, seed: int = 0) -> pd.DataFram
     table = table.sort_values("turn", kind="stable").groupby("label").head(per_class)
     table["turn"] = table.groupby("label").cumcount()
     return table.sort_values("turn", kind="stable").drop(columns="turn").reset_index(drop=True)
+
+
+def example_records(number: int) -> datasets.Dataset:
+    """So many records of the embedded examples, in turn; the classes take turns, each record is a source."""
+    files = sorted(path for path in EXAMPLES.iterdir() if path.suffix in (".jpg", ".webp"))
+    contents = [path.read_bytes() for path in files]
+    names = [str(index) for index in range(number)]
+    columns = {
+        "image": [{"bytes": contents[index % len(contents)], "path": None} for index in range(number)],
+        "text": [None] * number,
+        **{name: [""] * number for name in DESCRIBED},
+        "label": [index % 2 for index in range(number)],
+        "source": names,
+        "record_id": names,
+    }
+    return datasets.Dataset.from_dict(columns)

@@ -46,7 +46,7 @@ from train.sam import SAM
 
 SIZES = (2_048, 16_384, 65_536)
 BATCH = 2_048
-BANK_ROWS = 8_409  # three views of each picture of the development set
+BANK_ROWS = 8_409  # three views of each of 2,803 pictures
 EPOCHS = 3
 PICTURES = 16  # a forward pass of the feature bank
 # Records in a file of the reference, which loads CLIP once for each file's array: D3's 2,306,629 records / 5,300.
@@ -279,7 +279,7 @@ def compare_epochs(bank: str | None, rounds: int = 3) -> None:
 
 def compare_features(rounds: int = 3) -> None:
     """Seconds a picture: CLIP loaded for every batch, and our feature bank, which loads it once."""
-    import datasets
+    from sample import example_records
 
     from modeling.checkpoints import default_backbone
     from train.features.making import build_feature_bank
@@ -290,10 +290,7 @@ def compare_features(rounds: int = 3) -> None:
     embeds: dict[str, Tensor] = {}
 
     def bank(count: int) -> None:
-        empty = {name: [""] * count for name in ("generator", "source", "style", "text")}
-        columns = {"image": [str(path) for path in pictures[:count]], "label": [0] * count, **empty}
-        columns["record_id"] = [str(i) for i in range(count)]
-        records = datasets.Dataset.from_dict(columns).cast_column("image", datasets.Image(decode=False))
+        records = example_records(count)
         with tempfile.TemporaryDirectory() as folder:
             embeds["ours"] = build_feature_bank(records, folder, backbone=backbone, views=1).image_embeds.clone()
 
