@@ -113,9 +113,11 @@ def _address(base: str, row: tuple) -> str:
 
 def _fetch(rows: pd.DataFrame, folder: Path, is_admitted: AddressCheck) -> None:
     """Fetch what is not there: first every file, then those that turned out to be pointers of Git LFS."""
-    manner = {"is_admitted": is_admitted, "workers": WORKERS, "attempts": ATTEMPTS, "max_bytes": MAX_BYTES}
+    fetch = functools.partial(
+        download_pictures, is_admitted=is_admitted, workers=WORKERS, attempts=ATTEMPTS, max_bytes=MAX_BYTES
+    )
     by_raw = dict(zip(rows["raw"], rows.to_dict("records"), strict=True))
-    download_pictures(by_raw, folder, total=len(by_raw), keep=functools.partial(_keep_raw, by_raw), **manner)
+    fetch(by_raw, folder, total=len(by_raw), keep=functools.partial(_keep_raw, by_raw))
     pointers = {
         by_raw[url]["lfs"]: {**by_raw[url], "pointer": entry["detail"]}
         for url, entry in read_failures(folder).items()
@@ -123,7 +125,7 @@ def _fetch(rows: pd.DataFrame, folder: Path, is_admitted: AddressCheck) -> None:
     }
     if pointers:
         keep = functools.partial(_keep_from_lfs, pointers)
-        download_pictures(pointers, folder, total=len(pointers), keep=keep, **manner)
+        fetch(pointers, folder, total=len(pointers), keep=keep)
 
 
 def _keep_raw(by_address: dict[str, dict], url: str, content: bytes) -> bytes:

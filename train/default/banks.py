@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -63,7 +64,7 @@ def make_banks(data: Path, folder: Path, recipe: FitArguments, backbone: str, st
             f"bank {name}",
             inputs,
             [folder / name],
-            lambda file=file, name=name: _make_bank(file, folder / name, recipe, backbone),
+            partial(_make_bank, file, folder / name, recipe, backbone),
         )
     return made
 

@@ -6,6 +6,7 @@ import shutil
 from dataclasses import fields, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from modeling.check import write_expected
 from modeling.checkpoints import cache_folder, load_processor
@@ -57,7 +58,7 @@ def make_default(arguments: DefaultArguments) -> tuple[Steps, list[Path]]:
     fit_arguments, training = read_recipe(recipe, cache / "bank", cache / "fits")
     data, steps = Path(arguments.data), Steps(cache / "done")
     banks = make_banks(data, cache / "bank", fit_arguments, arguments.backbone, steps)
-    inputs = {"banks": banks, "recipe": sha256(recipe), "code": code()}
+    inputs: dict[str, Any] = {"banks": banks, "recipe": sha256(recipe), "code": code()}
     nested, fitted, pages = cache / "nested.json", cache / "fitted", cache / "data"
     studied = steps.run("nested", inputs, [nested], lambda: _study(fit_arguments, training, cache / "study", nested))
     inputs |= {"nested": studied, "whole": not is_default}
@@ -86,7 +87,8 @@ def _study(arguments: FitArguments, training: RobustTrainingArguments, folder: P
         folds=GROUPS,
         seeds=[training.seed],
         merge_sources=arguments.merge_sources,
-        **arguments.targets,
+        target_fpr=arguments.target_fpr,
+        target_fnr=arguments.target_fnr,
     )
     head = HeadArguments(**{option.name: getattr(arguments, option.name) for option in fields(HeadArguments)})
     write_json(output, run_study(study, head, training)["nested"]["reported"])

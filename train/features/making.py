@@ -124,7 +124,7 @@ def build_feature_bank(
 
 def _claim(output: Path, info: dict) -> bool:
     """Whether the folder holds the finished bank; `ValueError` where it was begun with other settings or pictures."""
-    described = ("records_sha256",)
+    described: tuple[str, ...] = ("records_sha256",)
     if (output / INFO_FILE).is_file() and "fingerprint" in json.loads((output / INFO_FILE).read_text()):
         described = ("records_sha256", "probed_sha256")
     claim_folder(output / INFO_FILE, {name: value for name, value in info.items() if name not in described})

@@ -42,9 +42,11 @@ class Shard(NamedTuple):
 
 def list_shards(folder: Path) -> list[Shard]:
     """The shards of a folder, in the order of their records."""
-    return sorted(
-        Shard(*(int(number) for number in path.stem.split("-")[1:]), path) for path in folder.glob("shard-*-*.arrow")
-    )
+    shards = []
+    for path in folder.glob("shard-*-*.arrow"):
+        _, start, stop = path.stem.split("-")
+        shards.append(Shard(int(start), int(stop), path))
+    return sorted(shards)
 
 
 def missing_records(folder: Path, records: int) -> list[range]:

@@ -1,7 +1,7 @@
 """What is true of pictures by what they show and how they were made: family, kind, shape, and newer photographs."""
 
 from collections.abc import Iterable
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def measure_contents(rows: pd.DataFrame) -> Contents:
         The largest group first, shapes in their order. A list is empty where nothing of it is known: families also
         where they are no more than the generators' names.
     """
-    nothing = {"family": "", "kind": "", "kind_by": "", "date": "", "width": np.nan, "height": np.nan}
+    nothing: dict[str, Any] = {"family": "", "kind": "", "kind_by": "", "date": "", "width": np.nan, "height": np.nan}
     rows = rows.assign(**{name: value for name, value in nothing.items() if name not in rows})
     rows = rows.assign(shape=shape_of(rows["width"], rows["height"]))
     generated = rows[rows["label"] == 1]

@@ -56,7 +56,7 @@ def split(rows: pd.DataFrame, hold_out: str, folds: int) -> NDArray[np.int64]:
         real = pictures[pictures["label"] == 0]
         fold_of_unit = fold_of_group | _real_folds(real, len(fold_of_group), hold_out)
         units = groups.where(rows["label"] == 1, _REAL + rows["source"])
-    fold = units.map(fold_of_unit).to_numpy(dtype=np.int64)
+    fold = np.asarray(units.map(fold_of_unit), dtype=np.int64)
     _check_classes(rows, fold)
     return fold
 

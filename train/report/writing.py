@@ -28,6 +28,13 @@ from .verdicts import NOT_CALIBRATED, VERDICT_HEADER, families_sentences, verdic
 # Fields of a reliability bin that the report shows.
 _TENTH: tuple[Literal["mean_probability"], Literal["share_generated"]] = ("mean_probability", "share_generated")
 
+# Figures of probabilities and verdicts that the report shows, plain and source-weighted.
+_JUDGED: tuple[tuple[str, Literal["balanced_accuracy", "brier_score", "expected_calibration_error"]], ...] = (
+    ("balanced accuracy at the operating point", "balanced_accuracy"),
+    ("Brier score (0.25 = a constant 0.5)", "brier_score"),
+    ("expected calibration error", "expected_calibration_error"),
+)
+
 
 def write_report(folder: Path, evaluation: Evaluation, pictures: pd.DataFrame) -> None:
     """Write report.md, report.html, the tables (CSV) and the plots (PNG) into a folder, all or none.
@@ -94,17 +101,10 @@ def _head(evaluation: Evaluation) -> str:
 
 def _ranking(evaluation: Evaluation) -> str:
     plain, weighted = evaluation["plain"], evaluation["source_weighted"]
-    rows = [
+    rows: list[tuple[str, ...]] = [
         ("ROC AUC", number(evaluation["auc"]), number(weighted["auc"])),
         ("average precision", number(evaluation["average_precision"]), ""),
-        *(
-            (name, number(plain[field]), number(weighted[field]))
-            for name, field in (
-                ("balanced accuracy at the operating point", "balanced_accuracy"),
-                ("Brier score (0.25 = a constant 0.5)", "brier_score"),
-                ("expected calibration error", "expected_calibration_error"),
-            )
-        ),
+        *((name, number(plain[field]), number(weighted[field])) for name, field in _JUDGED),
         ("TPR at 1 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_1_percent_fpr"]), ""),
         ("TPR at 5 % FPR, threshold chosen in-sample", percent(evaluation["tpr_at_5_percent_fpr"]), ""),
         ("equal error rate, threshold chosen in-sample", percent(evaluation["equal_error_rate"]), ""),
@@ -112,8 +112,8 @@ def _ranking(evaluation: Evaluation) -> str:
     if (fit := evaluation["fit"]) is not None:
         for name, baseline in fit["baselines"].items():
             rows.append((f"{name}: ROC AUC", f"{baseline['auc']:.3f}", f"{baseline['auc_source_weighted']:.3f}"))
-            differences = (number(baseline[f"auc{weights}_difference"]) for weights in ("", "_source_weighted"))
-            rows.append((f"head minus {name}", *differences))
+            differences = (baseline["auc_difference"], baseline["auc_source_weighted_difference"])
+            rows.append((f"head minus {name}", *map(number, differences)))
     return (
         "## Ranking\n\n"
         + table(("figure", "value and 95 % interval", "source-weighted"), rows)

@@ -3,6 +3,7 @@
 Calibration, thresholds and choice of each group come from inner fits. All is of the study's first seed, as they are.
 """
 
+from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
@@ -96,12 +97,13 @@ def _groups(rows: pd.DataFrame, column: str, among: NDArray) -> list[NestedGroup
     if column not in rows:
         return []
     found: list[NestedGroup] = []
-    for (label, name), part in rows[among].groupby(["label", column]):
+    grouped = rows[among].groupby(["label", column])
+    for (label, name), part in cast(Iterable[tuple[tuple[int, str], pd.DataFrame]], grouped):
         if name and len(part) >= FAMILY_PICTURES:
             share, interval = share_with_interval(part, part["verdict"] == GENERATED)
             group: dict[str, Any] = {
                 "class": CLASSES[label],
-                "name": str(name),
+                "name": name,
                 "pictures": len(part),
                 "sources": int(part["source"].nunique()),
                 "called_real": float((part["verdict"] == REAL).mean()),
