@@ -38,7 +38,7 @@ def _tables(evaluation: Evaluation) -> list[tuple[str, list[ContentGroup]]]:
 def _rows(rows: list[ContentGroup]) -> list[tuple[object, ...]]:
     return [
         (
-            (row["name"] or "not known") + _predicted(row),
+            (row["name"] or "not known") + predicted_sign(row),
             row["class"],
             row["pictures"],
             row["sources"],
@@ -51,8 +51,9 @@ def _rows(rows: list[ContentGroup]) -> list[tuple[object, ...]]:
     ]
 
 
-def _predicted(row: ContentGroup) -> str:
+def predicted_sign(row: ContentGroup) -> str:
+    """What stands behind the name of a kind that was predicted for some of the row's pictures."""
     return f" ~ ({row['kinds_predicted']} of {row['pictures']})" if row["kinds_predicted"] else ""
 
 
-__all__ = ["content_tables", "contents_section"]
+__all__ = ["content_tables", "contents_section", "predicted_sign"]

@@ -5,6 +5,7 @@ from typing import cast
 from modeling.verdicts import GENERATED, REAL
 
 from ..measure.schema import Evaluation, Figure, Nested, NestedCase, NestedFigures
+from .contents import predicted_sign
 from .markdown import cell, number, percent, share, share_and_interval, table
 from .verdicts import VERDICT_HEADER, verdict_rows
 
@@ -45,11 +46,12 @@ def nested_section(evaluation: Evaluation) -> str:
         return ""
     parts = ["## Chosen inside", nested_table(nested)]
     parts.append(table(VERDICT_HEADER, verdict_rows(nested["case"]["verdicts"], CHOSEN_INSIDE)))
+    signs = {(row["class"], row["name"]): predicted_sign(row) for row in evaluation["by_kind"]}  # the same pictures
     for title, groups in (("kind", nested["case"]["by_kind"]), ("family", nested["case"]["by_family"])):
         if groups:
             rows = [
                 (
-                    group["name"],
+                    group["name"] + (signs.get((group["class"], group["name"]), "") if title == "kind" else ""),
                     group["class"],
                     group["pictures"],
                     share(group["called_real"]),

@@ -123,15 +123,13 @@ def nested_study():
         *(f"tpr_at_{n}_percent_fpr{w}" for n in (1, 2) for w in ("", "_source_weighted")),
     )
     share = {"value": 0.25, "interval": [0.2, 0.3], "source_weighted": 0.2}
+    group = {"pictures": 20, "sources": 3, "called_real": 0.5, "called_generated": 0.25, "interval": [0.1, 0.4]}
     case = {
         "figures": {name: {"value": 0.9, "interval": [0.8, 0.95]} for name in names},
         "verdicts": {"real": None, "generated": dict.fromkeys(("real", "uncertain", "generated"), share)},
         "expected_calibration_error": 0.031,
-        "by_kind": [],
-        "by_family": [
-            {"class": "generated", "name": ODD, "pictures": 20, "sources": 3, "called_real": 0.5}
-            | {"called_generated": 0.25, "interval": [0.1, 0.4]}
-        ],
+        "by_kind": [{"class": "real", "name": "people"} | group],
+        "by_family": [{"class": "generated", "name": ODD} | group],
         "uncalibrated_groups": [],
     }
     return {
@@ -154,6 +152,11 @@ def test_what_was_chosen_inside_comes_first_and_beside_it_the_baseline(evaluatio
         "not defined here",
         "0.125 [0.100, 0.200]",
     ]
+    assert "| people | real | 20 | 50.0 % |" in text
+    row = next(row for row in evaluation["by_kind"] if (row["name"], row["class"]) == ("people", "real"))
+    row["kinds_predicted"] = 9
+    signed = cell(f"people ~ (9 of {row['pictures']})")
+    assert report_text(evaluation).count(f"| {signed} | real |") == 2  # of what was chosen inside, and of what ships
     assert "Of probe, the groups 1 could not be calibrated" in text
     assert text.count(f"| {cell(ODD)} | generated | 20 | 50.0 % | 25.0 % [10.0, 40.0] |") == 1
     printed = summary(evaluation).splitlines()
