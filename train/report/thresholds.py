@@ -26,7 +26,9 @@ def uncertain_sentence(verdicts: Verdicts, pictures: ByClass[int], thresholds: s
 
 
 def rules_text(fit: FitFacts, pictures: ByClass[int]) -> str:
-    """How the thresholds were chosen: the rules, what each has, and which of them decided."""
+    """How the thresholds were chosen: the rules, what each has, and which of them decided; "" without thresholds."""
+    if fit["calibration"] is None:
+        return ""
     fpr, fnr = share(fit["targets"]["fpr"]), share(fit["targets"]["fnr"])
     if (rules := fit["rules"]) is None:
         return (

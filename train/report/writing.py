@@ -139,7 +139,7 @@ def _verdicts(evaluation: Evaluation) -> str:
         f"{percent(plain['accuracy_of_answered'])} rightly; source-weighted {percent(weighted['share_answered'])} and "
         f"{percent(weighted['accuracy_of_answered'])}. Each class counts half. "
         f"{' '.join(uncertain)}\n\n"
-        + (_choice(fit, pictures) if fit is not None else "")
+        + (_choice(fit, pictures) if fit is not None and fit["calibration"] is not None else "")
         + "![Histogram of probabilities by class](scores.png)"
     )
 

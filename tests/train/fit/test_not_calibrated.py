@@ -37,6 +37,7 @@ def test_figures_and_head_are_kept_where_nothing_can_be_calibrated(backbone, tmp
         local_card(output),
     ):
         assert said in text
+        assert "thresholds aim at" not in text and "How the thresholds were chosen" not in text
     detector = Detector.from_pretrained(output)
     config = detector.model.config
     assert (config.calibration_scale, config.calibration_bias, config.operating_point) == (1, 0, None)
