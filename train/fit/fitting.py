@@ -27,6 +27,7 @@ from ..features.made_by import made_by
 from ..jobs.processes import first_decides, world_size
 from ..measure.by_input import WITHOUT_TEXT, Calibrations, HeldOut, Inputs, measure_input
 from ..measure.calibration import UNCALIBRATED
+from ..measure.duplicates import check_sources_apart
 from ..measure.evaluation import compare_scores, evaluate_views, verdicts_by_class
 from ..measure.families import measure_families
 from ..measure.photographs import in_100, share_of_photographs
@@ -80,8 +81,8 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
 
     Raises:
         ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or
-            `merge_sources` names a source that is not in it; or the backbone is not the one that made the bank; or a
-            head alone is asked for and the bank has text.
+            `merge_sources` names a source that is not in it; or two sources have near-duplicates; or the backbone is
+            not the one that made the bank; or a head alone is asked for and the bank has text.
     """
     bank = _load_bank(arguments)
     fold = split(bank.rows, arguments.hold_out, arguments.folds)
@@ -129,6 +130,7 @@ def _load_bank(arguments: FitArguments) -> FeatureBank:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     if bank.text_embeds is not None and arguments.head_output is not None:
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
+    check_sources_apart(bank.rows[bank.rows["view"] == 0])
     one_each = arguments.hold_out == "source" and not arguments.folds
     if one_each and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
         logger.warning("%d sources, one fit for each: --folds 10 holds out groups of them and takes 10 fits.", sources)

@@ -1,8 +1,12 @@
 """Pictures that are nearly the same, by the distance of their perceptual hashes (ImageHash's pHash of 256 bits)."""
 
+import shlex
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 
 from ..features.file_facts import HASH_SIDE
@@ -49,6 +53,34 @@ def find_duplicates(
         "examples": [(names[first[k]], names[second[k]], int(apart[k])) for k in order[:EXAMPLES]],
         "in_training": None if training is None else _in_training(pictures, training, most_comparisons),
     }
+
+
+def check_sources_apart(pictures: pd.DataFrame, *, most_comparisons: int = MOST_COMPARISONS) -> None:
+    """Refuse near-duplicates in two sources: a fit that leaves one out has seen the other, and figures rise.
+
+    Args:
+        pictures: one row a picture: record_id, source, perceptual_hash.
+        most_comparisons: as of `find_duplicates`.
+
+    Raises:
+        ValueError: there are some; it names what to give to `merge_sources`.
+    """
+    first, second, _ = _pairs(pictures, _limit(len(pictures) ** 2, most_comparisons))
+    source, names = pd.factorize(pictures["source"], sort=True)
+    of_two = source[first] != source[second]
+    if not of_two.any():
+        return
+    first, second = first[of_two], second[of_two]
+    links = coo_array((np.ones(len(first)), (source[first], source[second])), shape=(len(names), len(names)))
+    _, component = connected_components(links, directed=False)
+    whole = [names[np.flatnonzero(component == number)[0]] for number in component]
+    merged = shlex.join(f"{part}={other}" for part, other in zip(names, whole, strict=True) if part != other)
+    record_ids = pictures["record_id"].to_numpy()
+    example = record_ids[first[0]], record_ids[second[0]]
+    raise ValueError(
+        f"{len(first)} near-duplicates lie in two sources, first {example}: hold the sources out together by "
+        f"--merge_sources {merged}, or leave one of each two pictures out of the data."
+    )
 
 
 def without_record_ids(audit: BiasAudit) -> BiasAudit:
@@ -138,4 +170,4 @@ def _hashes(hashes: pd.Series) -> NDArray[np.uint64]:
     return np.frombuffer(joined, dtype=np.uint64).reshape(len(hashes), BITS // 64)
 
 
-__all__ = ["find_duplicates", "without_record_ids"]
+__all__ = ["check_sources_apart", "find_duplicates", "without_record_ids"]

@@ -44,6 +44,22 @@ def audit_summary(audit: BiasAudit) -> str:
     )
 
 
+def duplicates_warnings(audit: BiasAudit) -> list[str]:
+    """What near-duplicates in two classes or two sources mean for the figures, a sentence each."""
+    found = audit["duplicates"]
+    sentences = []
+    if found["pairs_of_two_classes"]:
+        sentences.append(
+            f"Near-duplicates: {found['pairs_of_two_classes']:,} pairs are of two classes: a label may be wrong."
+        )
+    if found["pairs_of_two_sources"]:
+        sentences.append(
+            f"Near-duplicates: {found['pairs_of_two_sources']:,} pairs lie in two sources, which intervals take for "
+            "independent: they may be too narrow."
+        )
+    return sentences
+
+
 def audit_section(audit: BiasAudit) -> str:
     """The rules, the detector on matched pictures, and the facts of the files by class."""
     matched = audit["matched"]
@@ -93,4 +109,11 @@ def duplicates_section(audit: BiasAudit) -> str:
     return "\n\n".join(lines)
 
 
-__all__ = ["audit_finding", "audit_section", "audit_summary", "duplicates_section", "write_audit"]
+__all__ = [
+    "audit_finding",
+    "audit_section",
+    "audit_summary",
+    "duplicates_section",
+    "duplicates_warnings",
+    "write_audit",
+]

@@ -3,6 +3,7 @@
 from modeling.verdicts import VERDICTS
 
 from ..measure.schema import Evaluation
+from .audit import duplicates_warnings
 from .markdown import number, percent
 from .nested import nested_lines
 from .text import input_lines
@@ -15,6 +16,7 @@ def summary(evaluation: Evaluation) -> str:
     text = evaluation["text"]
     lines = [text["warning"]] if text is not None and text["warning"] else []
     lines += [
+        *duplicates_warnings(evaluation["bias_audit"]),
         *([NOT_CALIBRATED] if evaluation["fit"] and evaluation["fit"]["calibration"] is None else []),
         *nested_lines(evaluation),
         f"ROC AUC: {number(evaluation['auc'])}",

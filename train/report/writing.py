@@ -11,7 +11,7 @@ from modeling.verdicts import GENERATED, REAL
 
 from ..measure.schema import ByClass, Evaluation, FitFacts
 from ..measure.sources import FULL_SOURCE
-from .audit import audit_section, duplicates_section
+from .audit import audit_section, duplicates_section, duplicates_warnings
 from .contents import contents_section
 from .evaluation_file import as_written
 from .groups import groups_section
@@ -96,6 +96,7 @@ def _head(evaluation: Evaluation) -> str:
         lines.append(f"**{text['warning']}**")
     if warning := evaluation["bias_audit"]["warning"]:
         lines.append(f"**{warning}**")
+    lines += [f"**{warning}**" for warning in duplicates_warnings(evaluation["bias_audit"])]
     return "\n\n".join(lines)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from modeling.verdicts import CLASSES, REAL
 
 from ..features.bank import STANDARD_VIEW, FeatureBank
-from ..measure.duplicates import find_duplicates
+from ..measure.duplicates import check_sources_apart
 from ..measure.sources import join_sources
 from .plan import Plan
 
@@ -22,7 +22,7 @@ def check_bank(bank: FeatureBank, plan: Plan) -> None:
     """Whether it has what the plan needs.
 
     Raises:
-        ValueError: a delivery or a source is missing, or a nested plan's bank has near-duplicates in two sources.
+        ValueError: a delivery or a source is missing, or the bank has near-duplicates in two sources.
     """
     clean = bank.rows[bank.rows["view"] == 0]
     of_bank = set(zip(clean["source"], clean["label"], strict=True))
@@ -36,12 +36,7 @@ def check_bank(bank: FeatureBank, plan: Plan) -> None:
     for kind, sources in plan.kinds.items():
         if unknown := sorted(set(sources) - set(clean[clean["label"] == CLASSES.index(REAL)]["source"])):
             raise ValueError(f"`kinds` of the plan: {kind} must hold real sources of the bank, got {unknown}.")
-    duplicates = find_duplicates(clean) if plan.nested else None
-    if duplicates and duplicates["pairs_of_two_sources"] and duplicates["examples"]:
-        raise ValueError(
-            f"{duplicates['pairs_of_two_sources']} near-duplicates lie in two sources, first "
-            f"{duplicates['examples'][0][:2]}: hold the sources out together with `merge_sources`."
-        )
+    check_sources_apart(clean)
 
 
 def same_views(first: FeatureBank, name: str, bank: FeatureBank) -> FeatureBank:

@@ -57,7 +57,7 @@ def run_study(
 
     Raises:
         ValueError: a plan that cannot be read, settings out of range, or a bank that lacks what the plan needs: its
-            deliveries, text, or sources for the groups; or that has near-duplicates in two sources of a nested plan.
+            deliveries, text, or sources for the groups; or that has near-duplicates in two sources.
     """
     plan = read_plan(SHIPPED.get(arguments.plan) or Path(arguments.plan))
     if not arguments.seeds or len(set(arguments.seeds)) < len(arguments.seeds):

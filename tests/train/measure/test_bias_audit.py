@@ -1,6 +1,8 @@
 """The audit finds the leak that is there, and none that is not."""
 
 import io
+import re
+import shlex
 
 import imagehash
 import numpy as np
@@ -13,8 +15,9 @@ from modeling.deliveries import STANDARD_DELIVERIES
 from modeling.embedded import ROOT
 from modeling.images import ImageError, open_image
 from train.features.file_facts import HASH_SIDE, file_facts
-from train.measure.bias_audit import MOST_FITTED, _at_most, _folds, _rule_scores, audit_bias
-from train.measure.duplicates import LIMIT, find_duplicates
+from train.measure.bias_audit import MOST_FITTED, _at_most, _rule_scores, audit_bias, rule_folds
+from train.measure.duplicates import LIMIT, check_sources_apart, find_duplicates
+from train.measure.sources import join_sources
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.suffix in (".jpg", ".webp"))
 
@@ -91,7 +94,7 @@ def test_files_that_are_alike_give_nothing_away():
 
 def test_a_fact_that_all_files_share_scores_as_a_forest_would_score_it():
     frame = pictures(60, sources=3)
-    folds, _ = _folds(frame)
+    folds, _ = rule_folds(frame)
     column = np.zeros((60, 1))
     nearly = np.vstack([column[:-1], [[1.0]]])  # one picture differs: a forest is fitted
     assert (_rule_scores(column, frame, folds, MOST_FITTED) == 0.5).all()
@@ -189,6 +192,22 @@ def test_duplicates_across_sources_classes_and_the_training_set_are_counted():
     assert found["examples"] == [("p0", "p4", 0), ("p8", "p9", 3)]
     assert found["in_training"] == {"pictures": 3, "examples": [("p8", "t8", 0), ("p20", "t20", 0), ("p9", "t8", 3)]}
     assert find_duplicates(frame)["in_training"] is None
+
+
+def test_sources_that_share_pictures_are_refused_with_what_joins_them():
+    frame = pictures(40)
+    check_sources_apart(frame)
+    hashes, names = frame["perceptual_hash"].to_numpy(copy=True), ["s0", "my b", "s2", "s3", "s4"]
+    frame["source"] = np.array(names)[np.arange(40) % 5]
+    hashes[[4, 6]] = hashes[[2, 1]]  # s4 and s2; both pictures of `my b`
+    hashes[11] = hashes[2]  # `my b` and s2
+    frame["perceptual_hash"] = hashes
+    with pytest.raises(ValueError, match="^2 near-duplicates lie in two sources") as refused:
+        check_sources_apart(frame)
+    entries = shlex.split(re.search(r"--merge_sources (.*), or leave", str(refused.value))[1])
+    assert entries == ["s2=my b", "s4=my b"]
+    join_sources(frame, entries)
+    check_sources_apart(frame)
 
 
 def test_a_rule_is_fitted_on_a_part_of_very_many_pictures():
