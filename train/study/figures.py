@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from modeling.verdicts import CLASSES
 
 from ..measure.bootstrap import DRAWS, with_intervals
+from ..measure.families import measure_families
 from ..measure.metrics import RANKING, ranking, roc_auc, tpr_at_fpr
 from ..measure.sources import source_weights
 
@@ -108,6 +109,27 @@ class HeldOut:
                 }
             )
         return min(found, key=lambda row: row["value"], default=None)
+
+    def families(self, scores: NDArray) -> dict | None:
+        """Share found of each large family of generators at few false alarms, mean over seeds, the least found first.
+
+        Args:
+            scores: (N, S), a column a seed.
+
+        Returns:
+            `false_alarms`, `mean` over families and `by_family`, without intervals; `None` where no family is large.
+        """
+        by_seed = [measure_families(self.rows.assign(score=column)) for column in scores.T]
+        of_seeds = [found for found in by_seed if found is not None]
+        if not of_seeds:
+            return None
+        rows = pd.DataFrame([row for found in of_seeds for row in found["by_family"]])
+        means = rows.groupby(["family", "pictures"])["found"].mean().reset_index()
+        return {
+            "false_alarms": of_seeds[0]["false_alarms"],
+            "mean": float(means["found"].mean()),
+            "by_family": sorted(means.to_dict("records"), key=lambda row: (row["found"], row["family"])),
+        }
 
     @cached_property
     def _labels(self) -> NDArray:

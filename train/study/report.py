@@ -84,6 +84,7 @@ def _section(results: dict, section: dict, plots: dict[str, str]) -> str:
     parts.append("\n".join(f"- {finding(pair['shows'], pair['figures'])}" for pair in pairs if pair["shows"]))
     if section["cases"]:
         parts.append(_figures(results, section["cases"]))
+        parts.append(_families(results, section["cases"]))
         parts.append(f"![{section['title']}]({plots[section['title']]})")
     if pairs:
         rows = [
@@ -120,6 +121,21 @@ def _figures(results: dict, names: list[str]) -> str:
         row.append(f"{worst['source']} ({worst['class']}): {worst['value']:.3f}" if worst else "")
         rows.append(row)
     return table(header, rows)
+
+
+def _families(results: dict, names: list[str]) -> str:
+    """What these cases find of families that no fit had seen; "" where families were not held out."""
+    measured = {name: results["cases"][name]["families"] for name in names}
+    rows, families = [], None
+    for name, families in measured.items():
+        if families is not None:
+            least = families["by_family"][0]
+            found = f"{least['family']} ({least['pictures']}): {share(least['found'])}"
+            rows.append((name, share(families["mean"]), found))
+    if families is None:
+        return ""
+    header = ("case", f"mean of {len(families['by_family'])} families", "family that is found least (pictures)")
+    return f"Families, found at {share(families['false_alarms'])} false alarms:\n\n{table(header, rows)}"
 
 
 def _same_text(same: dict) -> str:
@@ -235,6 +251,8 @@ def _rows(results: dict) -> Iterator[tuple[object, ...]]:
             yield from _figure_rows(name, view, figures)
         for view, rates in (case["rates"] or {}).get("views", {}).items():
             yield from _figure_rows(name, view, rates)
+        for row in (case["families"] or {}).get("by_family", ()):
+            yield name, f"family {row['family']}", "tpr_at_2_percent_fpr", row["found"], None, None, None
         for of, rates in _rates_of_groups(case["rates"] or {}):
             yield name, of, "fpr", rates, None, None, None
     for pair in results["differences"]:

@@ -185,6 +185,9 @@ class Run:
                 name: self.held_out[name].measure(answers.probability[rows]) for name, rows in self.views.items()
             },
             "worst_source": self.held_out[CLEAN].worst_source(answers.probability[self.study.clean]),
+            "families": self.held_out[CLEAN].families(answers.probability[self.study.clean])
+            if self.arguments.hold_out == "generator"
+            else None,
             "rates": self.nested.rates(answers, self.plan.kinds) if self.nested else None,
             "uncalibrated_groups": answers.uncalibrated,
         }

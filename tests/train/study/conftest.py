@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel, CLIPVisionConfig, CLIPVisionModelWithProjection
 
+from modeling import RobustClipImageProcessor
 from tests.tiny import TEXT, VISION
 from tests.train.tiny_bank import WIDTH, write_bank
 
@@ -24,6 +25,7 @@ def banks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("banks")
     torch.manual_seed(0)
     CLIPVisionModelWithProjection(CLIPVisionConfig(**VISION)).save_pretrained(folder / "vision")
+    RobustClipImageProcessor(size=32).save_pretrained(folder / "vision")
     config = CLIPConfig(vision_config=VISION, text_config=TEXT, projection_dim=WIDTH)
     CLIPModel(config).save_pretrained(folder / "clip")
     return {
