@@ -23,7 +23,10 @@ Interval = list[float]
 
 
 class Figure(TypedDict):
-    """A figure, and its interval by a bootstrap over sources; `None` where a class has one source only."""
+    """A figure, and its interval by a bootstrap over sources; `None` where a class has one source only.
+
+    It is `None`, too, where a generator or style of fewer than 10 pictures is set against the other class.
+    """
 
     value: float
     interval: Interval | None

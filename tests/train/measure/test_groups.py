@@ -105,6 +105,20 @@ def test_a_group_of_few_pictures_has_no_ranking_but_its_auc():
         assert row["balanced_accuracy"] is not None
 
 
+def test_a_generator_of_few_pictures_has_a_bootstrap_of_its_own_pictures_alone():
+    rows = pictures()
+    rows = pd.concat([rows[rows["label"] == 0], rows[rows["generator"] == "A"].head(9)])
+    (row,) = measure_groups(rows)["by_generator"]
+    assert row["sources"] == 3
+    assert row["auc"] == {"value": pytest.approx(roc_auc_score(rows["label"], rows["score"])), "interval": None}
+    flagged = rows["verdict"] == "generated"
+    right = (flagged[rows["label"] == 1].mean() + 1 - flagged[rows["label"] == 0].mean()) / 2
+    assert row["balanced_accuracy"] == {"value": pytest.approx(right), "interval": None}
+    assert row["brier_score"]["interval"] is not None
+    low, high = row["called_generated_interval"]
+    assert low < row["called_generated"] <= high
+
+
 def test_a_group_that_is_never_answered_is_not_wrong():
     rows = pictures()
     never = rows["source"] == "B-0"
