@@ -118,6 +118,8 @@ def _fit_on_all(
         model.load_state_dict(load_fit(path, shapes), strict=False)  # the backbone stays
         return
     fit_head(model, bank, rows, training)
+    # Trainer writes it into any configuration: a head that was fitted now must ship as one that was kept.
+    vars(model.config).pop("use_cache", None)
     if PartialState().is_main_process:
         store_fit(path, {name: tensor.cpu() for name, tensor in fitted_tensors(model).items()})
 

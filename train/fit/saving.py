@@ -4,6 +4,7 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 from transformers import AutoTokenizer
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from modeling.checkpoints import HEAD_FILE, load_processor
 from modeling.embedded import DEFAULT_SOURCE
@@ -27,7 +28,9 @@ def save_detector(fitted: FittedDetector, output: Path) -> None:
 def save_head(fitted: FittedDetector, output: Path) -> None:
     """Write the same without the backbone and the code, as the embedded default lies in this project."""
     with staged(output) as folder:
-        fitted.model.config.save_pretrained(folder)
+        # With the model its configuration names its classes; the weights that ship are the head's.
+        fitted.model.save_pretrained(folder, state_dict={})
+        (folder / SAFE_WEIGHTS_NAME).unlink(missing_ok=True)
         _save_companions(fitted, folder)
         if output.resolve() != DEFAULT_SOURCE:  # the embedded default's card is `MODEL_CARD`
             write_card(folder, read_notes(output))

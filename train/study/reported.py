@@ -54,14 +54,14 @@ def reported(
     baseline = next((case.name for case in cases.values() if case.baseline), None)
     names = candidates(cases)
     choice = f", and the choice among {len(names)} ways to fit," if len(names) > 1 else ""
-    only = "" if len(names) > 1 else f"; {names[0]!r} is the only way to fit, so nothing was left to choose"
+    only = "" if len(names) > 1 else ". There is one way to fit, so nothing was left to choose"
     first, other = answers[CHOSEN], None if baseline is None else answers[baseline]
     differences = None
     if other is not None:
         pair = (found.probability[study.clean, :1] for found in (first, other))
         differences = _named(held_out.compare(*pair))
     return {
-        "protocol": f"{protocol}, in {len(chosen)} groups; calibration and thresholds of each group{choice} come from "
+        "protocol": f"{protocol}; calibration and thresholds of each group{choice} come from "
         f"fits that saw neither it nor what they score{only}",
         "chosen": chosen,
         "case": _case(study, held_out, first),

@@ -24,6 +24,7 @@ from train.features.bank import FeatureBank, read_table, write_tables
 from train.features.making import build_feature_bank
 from train.fit.commands import fit_and_report
 from train.fit.fitting import UNFINISHED, FitArguments, fit
+from train.fit.saving import save_head
 from train.measure.sources import split
 from train.report.evaluation_file import read_evaluation, write_evaluation
 
@@ -273,6 +274,7 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backb
     settings = {"max_steps": 15, "per_device_train_batch_size": 64, "learning_rate": 1e-2}
     fitted = fit(fit_arguments, arguments(tmp_path / "out", **settings))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {UNFINISHED}  # the command writes
+    save_head(fitted, tmp_path / "alone")  # before any whole model was saved
     fit_and_report(fit_arguments, arguments(tmp_path / "out", **settings))
     write_evaluation(tmp_path, fitted.evaluation)
     assert read_evaluation(tmp_path / "out") == read_evaluation(tmp_path)
@@ -285,6 +287,8 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backb
         "known_data.safetensors",
         "README.md",
     }
+    configurations = {(tmp_path / name / "config.json").read_text() for name in ("out", "head", "alone")}
+    assert len(configurations) == 1
     assert "held out by source, in 3 folds" in (tmp_path / "out" / "README.md").read_text()
     model = RobustClipForImageClassification.from_pretrained(tmp_path / "out")
     assert model.config.image_layers == [2]

@@ -168,7 +168,7 @@ def test_the_plan_that_ships_has_the_recipe_and_a_baseline_and_counts_families(b
     settings = arguments(banks["image"], tmp_path, seeds=[0])
     found = Run(bank, plan, settings, HeadArguments(), training(tmp_path), 5).results()["nested"]["reported"]
     assert set(found["chosen"]) == {"recipe"}
-    assert "is the only way to fit, so nothing was left to choose" in found["protocol"]
+    assert "There is one way to fit, so nothing was left to choose" in found["protocol"]
     rows = found["case"]["by_family"]
     assert [(row["name"], row["class"], row["pictures"]) for row in rows] == [
         (f"s{k}", "generated", 24) for k in range(5, 10)
