@@ -41,7 +41,8 @@ def make_banks(data: Path, folder: Path, recipe: FitArguments, backbone: str, st
         A digest of each bank, by its name.
 
     Raises:
-        ValueError: there is no Parquet file, two have one name, or a bank is not that of a file there.
+        ValueError: there is no Parquet file, two have one name, the recipe joins sources that are in none, or a bank
+            is not that of a file there.
     """
     files = data_files(data)
     if gone := sorted({path.parent.name for path in folder.glob(f"*/{INFO_FILE}")} - files.keys()):
@@ -49,6 +50,7 @@ def make_banks(data: Path, folder: Path, recipe: FitArguments, backbone: str, st
             f"{folder / gone[0]} is the bank of {gone[0]}.parquet, which is not in {data}: bring the file back, move "
             "the bank out of that folder, or name another --cache."
         )
+    _check_related(files, recipe.merge_sources)
     _announce(files, folder)
     made = {}
     for name, file in files.items():
@@ -82,6 +84,19 @@ def data_files(data: Path) -> dict[str, Path]:
     if not files:
         raise ValueError(f"`data` must be a folder of Parquet files of labelled pictures, got {str(data)!r}.")
     return files
+
+
+def _check_related(files: dict[str, Path], merge_sources: list[str]) -> None:
+    """Refuse a recipe that joins sources of other data, before hours of embedding."""
+    column = DataArguments.source_column
+    tables = (pq.read_table(file, columns=[column]) for file in files.values() if column in pq.read_schema(file).names)
+    sources = {source for table in tables for source in table.column(column).to_pylist()}
+    for entry in merge_sources:
+        if unknown := [name for name in entry.split("=") if name not in sources]:
+            raise ValueError(
+                f"`merge_sources` of the recipe names {unknown[0]!r}, which is no source of these files: take "
+                f"{entry!r} out of the recipe, or bring its file."
+            )
 
 
 def told_of(file: Path) -> str | None:

@@ -67,7 +67,7 @@ def text_only_scores(text: Tensor, labels: NDArray, folds: list[Fold]) -> NDArra
     """
     scores, features = np.empty(len(labels)), text.numpy()
     for fitted, scored in folds:
-        # The penalty is that of the logistic regression that `fit` compares heads with.
+        # A weak penalty: what a text gives away must not be hidden by it.
         classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000))
         classifier.fit(features[fitted], labels[fitted])
         scores[scored] = classifier.decision_function(features[scored])

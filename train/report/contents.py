@@ -31,7 +31,7 @@ def _tables(evaluation: Evaluation) -> list[tuple[str, list[ContentGroup]]]:
         ("family of generators", [row | {"kinds_predicted": 0} for row in evaluation["by_family"]]),
         ("kind of content", evaluation["by_kind"]),
         ("shape", [row | {"kinds_predicted": 0} for row in evaluation["by_shape"]]),
-        ("newer photographs, mostly by telephones", [] if newer is None else [newer | {"kinds_predicted": 0}]),
+        ("newer real pictures", [] if newer is None else [newer | {"kinds_predicted": 0}]),
     ]
 
 

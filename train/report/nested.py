@@ -25,7 +25,7 @@ def nested_table(nested: Nested) -> str:
     cases = [nested["case"], *([nested["baseline_case"]] if nested["baseline_case"] else [])]
     header = ["figure, 95 % interval", CHOSEN_INSIDE]
     if nested["baseline_case"]:
-        header += [f"{nested['baseline']}, by the same protocol", "difference, paired"]
+        header += [f"{nested['baseline']}, by the same protocol", "the former minus the latter, paired"]
     rows = []
     for name, title, written in _FIGURES:
         row = [title, *(written(_figure(case["figures"], name)) for case in cases)]

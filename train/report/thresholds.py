@@ -82,7 +82,7 @@ def answers_table(answers: list[Answer]) -> str:
         if figure is not None:
             in_100 = f"{100 * figure['value']:.1f} {interval(figure['interval'], percent=True)}"
         rows.append((name, in_100, *(f"{answer['pictures'][label]:,}" for label in CLASSES)))
-    return table(("answer", "photographs in 100", *(f"{name} pictures" for name in (REAL, GENERATED))), rows)
+    return table(("answer", "real in 100", *(f"{name} pictures" for name in (REAL, GENERATED))), rows)
 
 
 __all__ = ["answers_table", "decided_sentence", "rules_text", "uncertain_sentence"]

@@ -66,7 +66,7 @@ def possible(plan: Plan, bank: FeatureBank) -> Plan:
         replace(section, cases=(), landscape=(), left_out="The bank has no text.") if section.needs_text else section
         for section in plan.sections
     ]
-    kept = {name for section in sections for name in section.cases}
+    kept = dict.fromkeys(name for section in sections for name in section.cases)  # in the order of the plan
     cases = {}
     for name in kept:
         case = plan.cases[name]

@@ -99,6 +99,13 @@ def times(*folders):
     return {path: path.stat().st_mtime_ns for folder in folders for path in files_of(folder).values()}
 
 
+def test_a_recipe_that_joins_sources_of_other_data_is_refused_before_anything_is_embedded(tmp_path):
+    write_parquet(tmp_path / "data" / "first.parquet", 0)
+    recipe = FitArguments(bank="", merge_sources=["s1=s2", "s3=elsewhere"])
+    with pytest.raises(ValueError, match="names 'elsewhere', which is no source of these files: take 's3=elsewhere'"):
+        make_banks(tmp_path / "data", tmp_path / "bank", recipe, "no backbone", Steps(tmp_path / "done"))
+
+
 def test_what_is_done_is_not_done_again_and_a_new_file_is_embedded_alone(run, backbone, tmp_path):
     result = run()
     assert result.returncode == 0, result.stderr[-3000:]
