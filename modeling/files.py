@@ -5,6 +5,7 @@ one, never a part of it.
 """
 
 import filecmp
+import glob
 import json
 import os
 import shutil
@@ -87,6 +88,8 @@ def staged(folder: Path) -> Iterator[Path]:
 def write_together(contents: Mapping[Path, Path | str]) -> list[Path]:
     """Write files that belong together: all are on the disk under temporary names before the first gets its own.
 
+    What a call that was killed left of them is removed; nobody else may be writing them.
+
     Args:
         contents: for each file the text that it gets, or the file that it becomes a copy of. One that has these bytes
             already is left alone.
@@ -94,6 +97,9 @@ def write_together(contents: Mapping[Path, Path | str]) -> list[Path]:
     Returns:
         What was written.
     """
+    for path in contents:
+        for left in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+            left.unlink()
     different = [path for path, content in contents.items() if not _holds(path, content)]
     ready: dict[Path, Path] = {}
     try:

@@ -17,11 +17,13 @@ WAITING = 32  # visitors; the next one is told that the queue is full
 # Uploads are deleted when they are this old, looked for every two minutes. Not sooner: Gradio keeps one file for all
 # visitors who upload the same bytes, and a run over many pictures takes up to eight minutes.
 KEEP_SECONDS, LOOK_SECONDS = 900, 120
-# Gradio 6.31 gives the buttons of its example pictures no name for a screen reader.
-NAME_EXAMPLES = """() => new MutationObserver(() =>
+# Gradio 6.31 gives the buttons of its example pictures no name for a screen reader, and a card's wide tables, which
+# scroll, no place in the order of the tabulator key.
+MEND_ACCESS = """() => new MutationObserver(() => {
     document.querySelectorAll("#examples button.gallery-item:not([aria-label])").forEach((button, index) =>
-        button.setAttribute("aria-label", `${index + 1}`))
-).observe(document.body, {childList: true, subtree: true})"""
+        button.setAttribute("aria-label", `${index + 1}`));
+    document.querySelectorAll("#about-card table:not([tabindex])").forEach(table => table.tabIndex = 0);
+}).observe(document.body, {childList: true, subtree: true})"""
 
 
 def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> gr.Blocks:
@@ -46,7 +48,7 @@ def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> gr
             build_batch_tab(detector, say=lambda code: words(f"batch.{code}"), language=language_of)
         with gr.Tab(words("page.tab_about"), id="about"):
             build_about(card, is_default=is_default)
-        page.load(fn=None, js=NAME_EXAMPLES)
+        page.load(fn=None, js=MEND_ACCESS)
     return page.queue(max_size=WAITING)
 
 

@@ -411,7 +411,7 @@ def test_rows_by_family_kind_and_shape_stand_where_they_are_known(evaluation):
     assert table_cells(markdown, r"people \~ (7 of 1234)")[0][1:] == told
     assert table_cells(markdown, "food")[0][1:] == told
     assert "of 7 of 2,468 in all" in markdown
-    assert markdown.count("by telephones") == 1
+    assert markdown.count("newer real pictures") == 1
 
 
 def test_of_many_sources_the_worst_and_the_largest_are_shown(evaluation):
