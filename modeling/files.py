@@ -27,7 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     that write the same file by mistake leave it whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    temporary = _temporary_name(path)
     try:
         temporary.touch()
         mode = temporary.stat().st_mode
@@ -105,7 +105,7 @@ def write_together(contents: Mapping[Path, Path | str]) -> list[Path]:
     try:
         for path in different:
             path.parent.mkdir(parents=True, exist_ok=True)
-            ready[path] = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+            ready[path] = _temporary_name(path)
             ready[path].touch()
             mode, content = ready[path].stat().st_mode, contents[path]
             if isinstance(content, str):
@@ -145,6 +145,11 @@ def remove_leftovers(folder: Path) -> None:
     """Remove what `replacing` left in a folder where a process was killed; nobody may be writing there."""
     for left in folder.glob(f".*{PARTIAL}"):
         left.unlink(missing_ok=True)
+
+
+def _temporary_name(path: Path) -> Path:
+    """Where a file is written before it gets its name; `PARTIAL` and the dot tell what an interrupted run left."""
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL}")
 
 
 def _settle_all(folder: Path) -> None:

@@ -14,7 +14,8 @@ from .metrics import roc_auc
 from .schema import ContentGroup, Contents
 from .shapes import SHAPES, shape_of
 
-# Real pictures of this month or later: photographs of today's telephones rather than of earlier cameras.
+# Real pictures of this month or later are younger than the first generators of photographs that anybody could use, and
+# photographs of today's telephones rather than of earlier cameras.
 NEWER = "2022-07"
 
 

@@ -13,14 +13,13 @@ from ..data.collect import MOST_BITS, MOST_PIXELS
 from ..data.evidence import SOURCE_ALONE, known_by
 from ..data.manifest import EVIDENCE_FILE, MANIFEST_FILE, manifest_of, read_manifest, write_manifest
 from ..data.pipeline import CUT, EARLIER, STORED, SUBSAMPLING
+from ..measure.contents import NEWER
 from ..measure.duplicates import find_duplicates
 from ..measure.shapes import SHAPES, shape_of
 from .card import card_templates
 from .markdown import share, table
 
 PAGE, FOLDER, SOURCES_FILE = "data.md", "data", "sources.csv"
-# Real pictures from this month on are younger than the first generators of photographs that anybody could use.
-NEWER = "2022-07"
 FIRST_YEAR = "2015"
 LARGEST = 12
 # A licence of fewer pictures stands in one row with the others like it.
