@@ -27,7 +27,12 @@ logger = logging.getLogger(__name__)
 HEAD_FILE = "head.safetensors"
 # Copied beside the weights: what was measured, what an installation must compute, and how far is far.
 COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", KNOWN_DATA_FILE)
-CODE_FILES = ("configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py")
+CODE_FILES = (
+    "configuration_robust_clip.py",
+    "modeling_robust_clip.py",
+    "image_processing_robust_clip.py",
+    "colour_robust_clip.py",
+)
 
 
 def cache_folder() -> Path:

@@ -25,7 +25,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from .image_processing_robust_clip import to_rgb
+from .colour_robust_clip import to_rgb
 from .sentences import sentence
 
 MAX_PIXELS = 50_000_000

@@ -15,7 +15,7 @@ from transformers import pipeline
 
 from modeling import RobustClipForImageClassification
 from modeling.check import BACKEND, EXPECTED, TOLERANCE, score_examples
-from modeling.checkpoints import CheckpointError, default_checkpoint, load_processor, resolve_checkpoint
+from modeling.checkpoints import CODE_FILES, CheckpointError, default_checkpoint, load_processor, resolve_checkpoint
 from modeling.default_backbone import check_default_tower, load_default_tower
 from modeling.detector import Detection, Detector
 from modeling.embedded import example_files
@@ -158,7 +158,7 @@ def test_bad_calls_are_refused(detector):
 def test_the_default_checkpoint_is_complete(default_folder):
     names = {path.name for path in default_folder.iterdir()}
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "evaluation.json", "README.md"} <= names
-    assert {"configuration_robust_clip.py", "modeling_robust_clip.py", "image_processing_robust_clip.py"} <= names
+    assert set(CODE_FILES) <= names
     assert not [name for name in names if name.endswith((".bin", ".pt", ".pkl"))]
     assert default_checkpoint() == default_folder
 

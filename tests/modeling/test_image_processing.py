@@ -7,7 +7,8 @@ from PIL import Image
 from transformers import AutoImageProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from modeling.image_processing_robust_clip import RobustClipImageProcessor, to_rgb
+from modeling.colour_robust_clip import to_rgb
+from modeling.image_processing_robust_clip import RobustClipImageProcessor
 
 STD = np.array([0.26862954, 0.26130258, 0.27577711], dtype=np.float32)
 MEAN = np.array([0.48145466, 0.4578275, 0.40821073], dtype=np.float32)

@@ -9,6 +9,7 @@ NAME = "ann/detector"
 LOADABLE = {
     ".gitattributes",
     "README.md",
+    "colour_robust_clip.py",
     "config.json",
     "configuration_robust_clip.py",
     "image_processing_robust_clip.py",

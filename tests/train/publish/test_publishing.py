@@ -41,6 +41,7 @@ def test_everything_that_loading_needs_goes_into_one_private_commit(hub, train, 
     assert set(commit.files) == {
         ".gitattributes",
         "README.md",
+        "colour_robust_clip.py",
         "config.json",
         "configuration_robust_clip.py",
         "evaluation.json",
