@@ -21,6 +21,7 @@ from .default_backbone import WHEEL_SHA256, load_default_tower
 from .embedded import CARD_FILE, DEFAULT_SOURCE, MODEL_CARD, ROOT, CheckpointError
 from .files import new_folder
 from .hub import hub_errors
+from .modeling_robust_clip import resize_positions
 
 logger = logging.getLogger(__name__)
 
@@ -118,13 +119,14 @@ def load_model(checkpoint: str | os.PathLike) -> RobustClipForImageClassificatio
     return model.eval()
 
 
-def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
+def load_processor(checkpoint: str | os.PathLike, image_size: int | None = None) -> RobustClipImageProcessor:
     """Make the image processor of a checkpoint or backbone: its size, mean and standard deviation.
 
     How the picture becomes a square is ours whatever the backbone: never stretched, as SigLIP's own processor does.
 
     Args:
         checkpoint: a folder or Hub id with a preprocessor_config.json.
+        image_size: side of the square in pixels, in place of the file's.
 
     Raises:
         ValueError: it lacks one of the three.
@@ -133,7 +135,9 @@ def load_processor(checkpoint: str | os.PathLike) -> RobustClipImageProcessor:
     if missing := [name for name in ("size", "image_mean", "image_std") if name not in fields]:
         raise ValueError(f"preprocessor_config.json of {checkpoint} must hold size, mean and std, it lacks {missing}.")
     names = ("size", "crop_size", "do_center_crop", "image_mean", "image_std")
-    return RobustClipImageProcessor(**{name: fields[name] for name in names if name in fields})
+    processor = RobustClipImageProcessor(**{name: fields[name] for name in names if name in fields})
+    processor.size = image_size or processor.size
+    return processor
 
 
 def _fingerprint() -> str:
@@ -170,7 +174,9 @@ def _assemble_default(folder: Path) -> None:
     config = RobustClipConfig.from_pretrained(DEFAULT_SOURCE)
     tower = load_default_tower(cache_folder())
     model = RobustClipForImageClassification(config)
-    model.backbone.vision_tower.load_state_dict(tower.state_dict())
+    model.backbone.vision_tower.load_state_dict(
+        resize_positions(tower.state_dict(), config.vision_config.image_size // config.vision_config.patch_size)
+    )
     head = load_file(DEFAULT_SOURCE / HEAD_FILE)
     try:
         model.head.load_state_dict(head)

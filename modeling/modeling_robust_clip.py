@@ -7,6 +7,7 @@ stored embeddings can be fed instead of pictures, the two class logits carry the
 be another one than CLIP's.
 """
 
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Self, cast
@@ -52,6 +53,8 @@ TWO_TOWERS = {"clip": "clip_vision_model", "metaclip_2": "metaclip_2_vision_mode
 # What such a backbone holds beside one tower. It is not wanted when that one is loaded, so it is not reported.
 BESIDE_IMAGE = [r"^text_model\.", r"^text_projection\.", r"^logit_(scale|bias)$"]
 BESIDE_TEXT = [r"^vision_model\.", r"^visual_projection\.", r"^logit_(scale|bias)$"]
+# The learned positions of the patches, of towers that see pictures of one size; DINOv2 and DINOv3 see any.
+POSITIONS = "embeddings.position_embedding.weight"
 
 
 @dataclass
@@ -189,7 +192,13 @@ class RobustClipPreTrainedModel(PreTrainedModel):
 
     @classmethod
     def from_backbone(
-        cls, name_or_path: str, *, use_text: bool = True, revision: str | None = None, **config_fields: Any
+        cls,
+        name_or_path: str,
+        *,
+        use_text: bool = True,
+        revision: str | None = None,
+        image_size: int | None = None,
+        **config_fields: Any,
     ) -> Self:
         """Build a detector with pretrained towers and a fresh head.
 
@@ -198,10 +207,13 @@ class RobustClipPreTrainedModel(PreTrainedModel):
                 (also a SigLIP 2 of fixed size), MetaCLIP 2, DINOv2 or DINOv3 ViT, of which the image tower is taken.
             use_text: take the text tower too, where the backbone is a CLIP with one.
             revision: branch, tag or commit on the Hub.
+            image_size: side of the square that the tower sees, in pixels, a multiple of its patches' side; its own by
+                default. Learned positions are interpolated to it, once: `vision_config.image_size` says it from then
+                on. DINOv2 and DINOv3 see squares of any size as they are. The processor needs the same `size`.
             **config_fields: fields of `RobustClipConfig`, for example `head_dropout=0.5`.
 
         Raises:
-            ValueError: the backbone is none of these, or has no embedding.
+            ValueError: the backbone is none of these, or has no embedding, or cannot see squares of `image_size`.
 
         Example:
             >>> model = RobustClipForImageClassification.from_backbone("openai/clip-vit-large-patch14")
@@ -215,14 +227,18 @@ class RobustClipPreTrainedModel(PreTrainedModel):
         if use_text and source.model_type == "clip":
             text = _load_tower(CLIPTextModelWithProjection, BESIDE_TEXT, name_or_path, revision)
         config_fields = {"backbone_name": str(name_or_path), "backbone_revision": revision, **config_fields}
+        state, seen = vision.state_dict(), _without_path(vision.config)
+        if image_size is not None:
+            state = resize_positions(state, patches_a_side(image_size, vision.config.patch_size))
+            seen |= {"image_size": image_size} if has_learned_positions(state) else {}
         config = RobustClipConfig(
-            vision_config=_without_path(vision.config),
+            vision_config=seen,
             text_config=_without_path(text.config) if text else None,
             **config_fields,
         )
         model = cls(config)
         backbone = getattr(model, cls.base_model_prefix, model)
-        backbone.vision_tower.load_state_dict(vision.state_dict())
+        backbone.vision_tower.load_state_dict(state)
         if text is not None:
             backbone.text_tower.load_state_dict(text.state_dict())
         return model
@@ -420,6 +436,42 @@ def rows_with_text(
     return (torch.ones_like(input_ids) if attention_mask is None else attention_mask).any(dim=1, keepdim=True)
 
 
+def patches_a_side(image_size: int, patch_size: int) -> int:
+    """Patches along the side of a square of so many pixels, or a ValueError where they do not fill it."""
+    if image_size < patch_size or image_size % patch_size:
+        raise ValueError(f"`image_size` must be a multiple of {patch_size}, the side of a patch, got {image_size}.")
+    return image_size // patch_size
+
+
+def has_learned_positions(state: dict[str, Tensor]) -> bool:
+    """Whether an image tower's state holds a position for each patch, so that it sees pictures of one size only."""
+    return any(name.endswith(POSITIONS) for name in state)
+
+
+def resize_positions(state: dict[str, Tensor], patches: int) -> dict[str, Tensor]:
+    """State of an image tower with its learned positions interpolated to another number of patches.
+
+    The arithmetic is that of transformers' `interpolate_pos_encoding` (bicubic), done once instead of at every pass.
+
+    Args:
+        state: of the tower; left as it is.
+        patches: along a side.
+
+    Returns:
+        The same tensors, but for the table of positions, ([1 +] patches * patches, D).
+    """
+    resized = dict(state)
+    for name in filter(lambda name: name.endswith(POSITIONS), state):
+        table = state[name]
+        before = math.isqrt(len(table))  # the class token's position comes first, where there is one
+        own = len(table) - before * before
+        if before != patches:
+            grid = table[own:].T.reshape(1, -1, before, before)
+            grid = nn.functional.interpolate(grid, size=(patches, patches), mode="bicubic", align_corners=False)
+            resized[name] = torch.cat([table[:own], grid.flatten(2)[0].T])
+    return resized
+
+
 def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrainedModel]:
     """Class of the image tower of a backbone, or a ValueError that says which backbones there are."""
     tower_type = TWO_TOWERS.get(model_type, model_type)
@@ -451,4 +503,4 @@ def _without_path(config: PreTrainedConfig) -> dict:
     return {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
 
 
-__all__ = ["RobustClipForImageClassification", "RobustClipModel"]
+__all__ = ["RobustClipForImageClassification", "RobustClipModel", "resize_positions"]

@@ -70,6 +70,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
             backbone="default" if arguments.checkpoint == "default" else checkpoint,
             image_layers=config.image_layers or (),
             image_tokens=config.image_tokens or (),
+            image_size=config.vision_config.image_size if arguments.checkpoint == "default" else None,
             views=1,
             probed=arguments.probed,
         )

@@ -51,7 +51,7 @@ def make_banks(data: Path, folder: Path, recipe: FitArguments, backbone: str, st
             "the bank out of that folder, or name another --cache."
         )
     _check_related(files, recipe.merge_sources)
-    _announce(files, folder)
+    _announce(files, folder, recipe.image_size)
     made = {}
     for name, file in files.items():
         inputs = {
@@ -60,6 +60,7 @@ def make_banks(data: Path, folder: Path, recipe: FitArguments, backbone: str, st
             "backbone": backbone,
             "layers": recipe.image_layers,
             "tokens": recipe.image_tokens,
+            "image_size": recipe.image_size,
             "views": VIEWS,
         }
         made[name] = steps.run(
@@ -105,15 +106,16 @@ def told_of(file: Path) -> str | None:
     return sha256(told) if told else None
 
 
-def _announce(files: dict[str, Path], folder: Path) -> None:
+def _announce(files: dict[str, Path], folder: Path, image_size: int | None) -> None:
     """Say how much is to be embedded, and how long that takes, before it begins."""
     new = {name: pq.read_metadata(file).num_rows for name, file in files.items() if not _is_done(folder / name)}
     views = sum(views_of(pictures) for pictures in new.values())
     if views:
+        side = image_size if image_size in VIEWS_A_SECOND else next(iter(VIEWS_A_SECOND))
         logger.info(
-            "To embed: %s views of %s pictures in %d of %d files. On two CPU cores about %s at 224 pixels, %s at 336.",
+            "To embed: %s views of %s pictures in %d of %d files. On two CPU cores about %s at %d pixels.",
             *(f"{views:,}", f"{sum(new.values()):,}", len(new), len(files)),
-            *(duration(views / VIEWS_A_SECOND[side]) for side in (224, 336)),
+            *(duration(views / VIEWS_A_SECOND[side]), side),
         )
 
 
@@ -140,6 +142,7 @@ def _make_bank(file: Path, folder: Path, recipe: FitArguments, backbone: str) ->
             backbone=backbone,
             image_layers=recipe.image_layers,
             image_tokens=recipe.image_tokens,
+            image_size=recipe.image_size,
             views=VIEWS,
             probed=probed_of(len(records)),
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from modeling.check import write_expected
-from modeling.checkpoints import cache_folder, load_processor
+from modeling.checkpoints import cache_folder
 from modeling.detector import Detector
 from modeling.embedded import DEFAULT_SOURCE, ROOT
 from modeling.files import write_json, write_together
@@ -115,7 +115,7 @@ def _fit(
         save_detector(fitted, checkpoint)
     else:
         save_head(fitted, checkpoint)
-        write_expected(Detector(fitted.model, load_processor(fitted.backbone)), checkpoint)
+        write_expected(Detector(fitted.model, fitted.processor), checkpoint)
     write_report(folder / REPORT, evaluation, fitted.pictures)
 
 

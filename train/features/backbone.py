@@ -10,19 +10,34 @@ from transformers import AutoConfig
 from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
 
 
-def load_backbone(folder: str, image_layers: Sequence[int] = (), image_tokens: Sequence[str] = ()) -> RobustClipModel:
+def load_backbone(
+    folder: str,
+    image_layers: Sequence[int] = (),
+    image_tokens: Sequence[str] = (),
+    image_size: int | None = None,
+) -> RobustClipModel:
     """A backbone, or that of one of our checkpoints, by folder or Hub id, in evaluation mode.
 
     Args:
         folder: where it is.
         image_layers: as `RobustClipConfig`'s; a checkpoint's own by default.
         image_tokens: as `RobustClipConfig`'s.
+        image_size: side of the square that it sees, in pixels, as `from_backbone` takes it; its own by default.
+
+    Raises:
+        ValueError: another size is asked of a checkpoint of ours, or one that the backbone cannot see.
     """
     given = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value}
-    if AutoConfig.from_pretrained(folder).model_type == RobustClipConfig.model_type:
-        return RobustClipModel.from_pretrained(folder, **fields).eval()
-    return RobustClipModel.from_backbone(folder, **fields).eval()
+    config = AutoConfig.from_pretrained(folder)
+    if config.model_type != RobustClipConfig.model_type:
+        return RobustClipModel.from_backbone(folder, image_size=image_size, **fields).eval()
+    if image_size not in (None, config.vision_config.image_size):
+        raise ValueError(
+            f"`image_size` of {folder} is {config.vision_config.image_size}, got {image_size}: leave it out, or name "
+            "the backbone of that checkpoint."
+        )
+    return RobustClipModel.from_pretrained(folder, **fields).eval()
 
 
 def weights_fingerprint(model: RobustClipModel) -> str:

@@ -24,6 +24,7 @@ def features(data: DataArguments, arguments: FeatureArguments) -> None:
         backbone=arguments.backbone,
         image_layers=arguments.image_layers,
         image_tokens=arguments.image_tokens,
+        image_size=arguments.image_size,
         views=arguments.views,
         probed=arguments.probed,
         deliveries=arguments.deliveries,

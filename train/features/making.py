@@ -47,6 +47,7 @@ def build_feature_bank(
     backbone: str = "default",
     image_layers: Sequence[int] = (),
     image_tokens: Sequence[str] = (),
+    image_size: int | None = None,
     views: int = 4,
     probed: int = 0,
     deliveries: Sequence[str] = (),
@@ -62,6 +63,7 @@ def build_feature_bank(
         backbone: "default", or by Hub id or folder: what `from_backbone` takes, or one of our checkpoints.
         image_layers: blocks whose tokens are stored beside the embedding; those of the checkpoint by default.
         image_tokens: which tokens: "class" (the default), "patch_mean".
+        image_size: side of the square that the backbone sees, in pixels; its own by default.
         views: views a record, at least 1; the first is the picture as it is.
         probed: records that are embedded under every standard delivery too, half of each class.
         deliveries: names of standard deliveries that every record is embedded under.
@@ -83,12 +85,13 @@ def build_feature_bank(
     with processes.main_process_first():
         folder = str(default_backbone()) if backbone == "default" else backbone
     with nullcontext() if Path(folder).is_dir() else hub_errors(folder):
-        model = load_backbone(folder, image_layers, image_tokens)
+        model = load_backbone(folder, image_layers, image_tokens, image_size)
         tokenizer = AutoTokenizer.from_pretrained(folder) if model.text_tower is not None else None
-        processor = load_processor(folder)
+        processor = load_processor(folder, image_size)
     chosen = choose_probed(records, probed, seed)
     info = _made_from(model, processor, records) | {
         "backbone": backbone,
+        "image_size": image_size,
         "views": views,
         "probed": probed,
         "probed_sha256": hashlib.sha256(" ".join(sorted(chosen)).encode()).hexdigest(),

@@ -19,6 +19,13 @@ class FeatureArguments:
     image_tokens: list[str] = field(
         default_factory=list, metadata={"help": "Which tokens: `class` (the default), `patch_mean`."}
     )
+    image_size: int | None = field(
+        default=None,
+        metadata={
+            "help": "Side in pixels of the square that the tower sees; the backbone's own by default. More pixels "
+            "cost more time: 336 instead of 224, 2.4 times."
+        },
+    )
     views: int = field(default=4, metadata={"help": "Views a picture; the first is the picture as it is."})
     probed: int = field(
         default=0,

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from accelerate import PartialState
 
-from modeling import RobustClipForImageClassification
+from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.cautions.known_data import KnownData
 from modeling.checkpoints import load_processor
 from modeling.configuration_robust_clip import Decision
@@ -58,14 +58,16 @@ class FittedDetector:
 
     Args:
         model: its configuration holds the calibration, the operating point and the backbone's name.
+        processor: prepares pictures as those of the bank were.
         calibrations: of the held-out scores; UNCALIBRATED where they do not rise from real to generated.
         evaluation: as evaluation.json holds it.
         pictures: one row a picture as it is, with its held-out score, probability and verdict.
         known_data: what the fitted data looks like to the backbone.
-        backbone: folder or Hub id, with the image processor and, where the model reads text, the tokenizer.
+        backbone: folder or Hub id, with, where the model reads text, the tokenizer.
     """
 
     model: RobustClipForImageClassification
+    processor: RobustClipImageProcessor
     calibrations: Calibrations
     evaluation: Evaluation
     pictures: pd.DataFrame
@@ -80,15 +82,22 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
     called again with the same settings, data and code. Several processes (torchrun) fit each head together.
 
     Raises:
-        ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or
+        ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or its
+            tower saw squares of another size than `image_size`; or
             `merge_sources` names a source that is not in it; or two sources have near-duplicates; or the backbone is
             not the one that made the bank; or a head alone is asked for and the bank has text.
     """
     bank = _load_bank(arguments)
+    if arguments.image_size not in (None, seen := bank.info["processor"]["size"]):
+        raise ValueError(
+            f"`image_size` must be that of the bank, {seen}, got {arguments.image_size}: leave it out, or make the "
+            "bank with --image_size."
+        )
     fold = split(bank.rows, arguments.hold_out, arguments.folds)
     arguments = replace(arguments, head_components=_possible_components(bank, fold, arguments.head_components))
     model = new_model(bank, arguments)
-    bank.check_made_by(model.backbone, load_processor(backbone_folder(bank)))
+    processor = load_processor(backbone_folder(bank), bank.info.get("image_size"))
+    bank.check_made_by(model.backbone, processor)
     bank = bank.narrow(model.config)
     # Only the fit of the head that ships is logged; none is saved half-way, since each is short and can be repeated.
     once = replace(training, save_strategy="no", disable_tqdm=True, push_to_hub=False)
@@ -104,7 +113,8 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
     _set_operating_point(model, calibrations, held_out, protocol_used, arguments)
     _name_backbone(model, bank.info["backbone"])
     known_data = known_data_of(bank, model.config)
-    return FittedDetector(model.eval(), calibrations, evaluation, pictures, known_data, backbone_folder(bank))
+    folder = backbone_folder(bank)
+    return FittedDetector(model.eval(), processor, calibrations, evaluation, pictures, known_data, folder)
 
 
 def _fit_on_all(

@@ -23,6 +23,7 @@ def new_model(bank: FeatureBank, arguments: HeadArguments) -> RobustClipForImage
     return RobustClipForImageClassification.from_backbone(
         backbone_folder(bank),
         use_text=bank.text_embeds is not None,
+        image_size=bank.info.get("image_size"),
         image_layers=arguments.image_layers,
         image_tokens=arguments.image_tokens,
         head_components=arguments.head_components,

@@ -40,6 +40,10 @@ class FitArguments(HoldOutArguments, TargetArguments, HeadArguments):
         default=DEFAULT_FOLDS,
         metadata={"help": "Groups of sources, or periods, to hold out in turn; 0 = one source at a time."},
     )
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Side in pixels of the square that the bank's tower must have seen; any by default."},
+    )
     head_output: str | None = field(
         default=None,
         metadata={

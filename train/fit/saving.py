@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 from transformers import AutoTokenizer
 from transformers.utils import SAFE_WEIGHTS_NAME
 
-from modeling.checkpoints import HEAD_FILE, load_processor
+from modeling.checkpoints import HEAD_FILE
 from modeling.embedded import DEFAULT_SOURCE
 from modeling.files import staged
 
@@ -40,7 +40,7 @@ def save_head(fitted: FittedDetector, output: Path) -> None:
 
 
 def _save_companions(fitted: FittedDetector, folder: Path) -> None:
-    load_processor(fitted.backbone).save_pretrained(folder)
+    fitted.processor.save_pretrained(folder)
     fitted.known_data.save(folder)
     write_evaluation(folder, fitted.evaluation)
 
