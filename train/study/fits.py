@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from modeling import RobustClipForImageClassification
+from modeling.verdicts import CLASSES
 
 from ..arguments import RobustTrainingArguments
 from ..embedding_dataset import score_embeddings
@@ -33,7 +35,7 @@ from ..fit.options import HeadArguments
 from ..fit.stored import fit_key, load_fit
 from ..jobs.shared_work import share_work
 from .landscape import RHO, measure_landscape, recipe_loss
-from .plan import Case
+from .plan import LEFT_OUT_BY, Case
 
 _HEAD = {field.name for field in fields(HeadArguments)}
 
@@ -119,7 +121,7 @@ class Study:
         """Rows to fit on; with a ratio, the same number of pictures at every ratio, the smaller sets nested."""
         case = fit.case
         fitted = (self.view >= 0) & (self.view < (case.views or np.inf))
-        rows = np.flatnonzero(~np.isin(self.group, fit.left_out) & fitted)
+        rows = np.flatnonzero(~np.isin(self.group, fit.left_out) & fitted & ~self._without(case))
         if not case.ratio:
             return rows
         records = self.banks[""].rows["record_id"].to_numpy()[rows]
@@ -130,6 +132,23 @@ class Study:
         real_pictures = max(1, round(total / (case.ratio + 1)))
         kept = np.concatenate([real[:real_pictures], generated[: total - real_pictures]])
         return rows[np.isin(records, kept)]
+
+    def _without(self, case: Case) -> NDArray:
+        """(V,) whether a case is not fitted on a view; which share of pictures that is depends on their names only."""
+        rows = self.banks[""].rows
+        left_out = np.zeros(len(rows), dtype=bool)
+        for entry in case.without:
+            of_entry = np.ones(len(rows), dtype=bool)
+            for name in filter(entry.__contains__, LEFT_OUT_BY):
+                wanted = entry[name] if isinstance(entry[name], list) else [entry[name]]
+                wanted = [CLASSES.index(value) for value in wanted] if name == "label" else wanted
+                if missing := set(wanted) - set(rows[name]):
+                    raise ValueError(
+                        f"`without` of {case.name!r} names {missing.pop()!r}, which is no {name} of the bank."
+                    )
+                of_entry &= rows[name].isin(wanted).to_numpy()
+            left_out |= of_entry & (_places(rows["record_id"]) < entry.get("share", 1))
+        return left_out
 
     def fitted_on(self, case: Case, seeds: Sequence[int]) -> list[float]:
         """Real and generated pictures that the case is fitted on: mean over seeds and groups."""
@@ -245,6 +264,12 @@ class Study:
         if name not in self._known_components:
             self._known_components[name] = fit_components(model, self._bank(case), rows)
         return self._known_components[name]
+
+
+def _places(record_ids: pd.Series) -> NDArray:
+    """A number in [0, 1) for each picture, by its identifier."""
+    numbers = {name: int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32 for name in record_ids.unique()}
+    return record_ids.map(numbers).to_numpy()
 
 
 __all__ = ["Fit", "Study"]

@@ -18,6 +18,8 @@ SHIPPED = {name: Path(__file__).with_name(f"{name}.yaml") for name in ("ablation
 CHOSEN = "chosen by inner fits"
 # Whose settings are read as on the command line: YAML takes 5e-2 for text.
 _TYPED = (HeadArguments, MethodArguments, TrainerArguments)
+# What tells the pictures that a case is not fitted on.
+LEFT_OUT_BY = ("source", "generator", "family", "label")
 # Plots beside those of the sections: no section's plot may have their names.
 _LANDSCAPE_PLOTS = ("slices", "planes")
 
@@ -35,6 +37,8 @@ class Case:
         inputs: "all" that the bank has, "image" or "text".
         ratio: generated pictures for each real one in training; 0 for every picture of the bank.
         views: fit on view numbers below this; 0 for every view.
+        without: pictures that are scored and not fitted on; each entry may name `source`, `generator`, `family` and
+            `label`, of which its pictures have all, and the `share` of them, 1 by default.
         compared_with: names of cases, each with what the difference shows ("SAM, in the full recipe") or `None`.
         seeds: use the first so many seeds of the study; 0 for all.
     """
@@ -47,6 +51,7 @@ class Case:
     inputs: str = "all"
     ratio: int = 0
     views: int = 0
+    without: list[dict[str, Any]] = field(default_factory=list)
     compared_with: dict[str, str | None] = field(default_factory=dict)
     seeds: int = 0
 
@@ -166,6 +171,7 @@ def _case(entry: Any, recipe: dict, section: dict, cases: dict[str, Case], where
     settings = recipe | (entry.get("settings") or {})
     allowed = {of.name for kind in (HeadArguments, RobustTrainingArguments) for of in fields(kind)}
     _check_names(settings, allowed, f"`settings` of {name!r}")
+    _check_without(entry.get("without") or [], f"`without` of {name!r}")
     compared = entry.get("compared_with") or {}
     if not isinstance(compared, dict):
         compared = dict.fromkeys([compared] if isinstance(compared, str) else compared)
@@ -181,6 +187,16 @@ def _case(entry: Any, recipe: dict, section: dict, cases: dict[str, Case], where
     return name
 
 
+def _check_without(entries: Any, where: str) -> None:
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{where} must be a list of what is left out, see docs/studies.md, got {entries!r}.")
+    for entry in entries:
+        _check_names(entry, (*LEFT_OUT_BY, "share"), where)
+        share = entry.get("share", 1)
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise ValueError(f"{where}: `share` must be above 0 and at most 1, got {share!r}.")
+
+
 def _check_names(entry: dict, allowed: Iterable[str], where: str) -> None:
     if unknown := sorted(set(entry) - set(allowed)):
         raise ValueError(f"{where} must not hold {', '.join(unknown)}; it may hold {', '.join(sorted(allowed))}.")
@@ -190,4 +206,4 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split())
 
 
-__all__ = ["CHOSEN", "SHIPPED", "Case", "Plan", "Section", "plot_name", "read_plan"]
+__all__ = ["CHOSEN", "LEFT_OUT_BY", "SHIPPED", "Case", "Plan", "Section", "plot_name", "read_plan"]

@@ -37,6 +37,23 @@ def test_every_fit_leaves_out_whole_sources_and_standard_deliveries(banks, tmp_p
     assert set(made.view[made.training_rows(Fit(Case("x", views=1), 0, (0,)))]) == {0}
 
 
+def test_a_case_is_not_fitted_on_what_it_is_without(banks, tmp_path):
+    made = study(banks["image"], tmp_path)
+    rows, every = made.banks[""].rows, made.training_rows(Fit(Case("x"), 0, (0,)))
+    source = rows["source"][every[0]]
+    of_source, real = (rows["source"][every] == source).to_numpy(), (made.labels[every] == 0)
+    left_out = {"source": [source], "label": "real"}
+    kept = made.training_rows(Fit(Case("x", without=[left_out]), 0, (0,)))
+    assert np.array_equal(kept, every[~(of_source & real)])
+    shares = [made.training_rows(Fit(Case("x", without=[{"label": "real", "share": s}]), 0, (0,))) for s in (0.3, 0.6)]
+    assert set(every) > set(shares[0]) > set(shares[1])
+    # All views of a picture or none, and the same pictures whatever else is held out.
+    lost = set(rows["record_id"][np.setdiff1d(every, shares[0])])
+    assert not lost & set(rows["record_id"][shares[0]])
+    with pytest.raises(ValueError, match="names 'nowhere', which is no source of the bank"):
+        made.training_rows(Fit(Case("x", without=[{"source": "nowhere"}]), 0, (0,)))
+
+
 def test_scores_are_those_of_fit_head_on_the_other_sources(banks, tmp_path):
     made, case = study(banks["text"], tmp_path), Case("x", settings={"head_depth": 1, "learning_rate": 3e-3})
     made.make(outer(case, 3))

@@ -27,6 +27,9 @@ from train.study.plan import CHOSEN, read_plan
             "of 'x': argument --sam_rho: invalid float",
         ),
         ([{"name": "x", "settings": {"sam_rho": [0.1, 0.2]}}], "one value for each name, got 0.2 besides"),
+        ([{"name": "x", "without": {"source": "a"}}], "`without` of 'x' must be a list"),
+        ([{"name": "x", "without": [{"colour": "a"}]}], "`without` of 'x' must not hold colour"),
+        ([{"name": "x", "without": [{"source": "a", "share": 2}]}], "above 0 and at most 1, got 2"),
         ([{"name": "x", "settings": {"rho": 3}}], "`settings` of 'x' must not hold rho"),
     ],
 )
