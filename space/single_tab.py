@@ -163,7 +163,7 @@ def _examinations(detector: Detector, image: dict | None, caption: str, language
     if not path:
         raise gr.Error(sentence("page", "choose_first", language), print_exception=False)
     if not Path(path).is_file():
-        raise gr.Error(sentence("page", "gone", language), print_exception=False)
+        raise gr.Error(sentence("requests", "gone", language), print_exception=False)
     try:
         yield from examine(detector, path, (caption or "").strip() or None)
     except ImageError as error:

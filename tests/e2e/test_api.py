@@ -106,8 +106,12 @@ def test_a_bad_file_gets_a_sentence_and_no_traceback(client, tmp_path, content):
 
 
 def send(app, data, name="detect"):
-    """Call an endpoint with exactly this input; returns the stream's last event and its data."""
-    body = json.dumps({"data": [data]}).encode()
+    """Call an endpoint with exactly this input; returns the stream's last event and the stream."""
+    return post(app, {"data": [data]}, name)
+
+
+def post(app, body, name):
+    body = json.dumps(body).encode()
     request = urllib.request.Request(
         f"{app.url}/gradio_api/call/{name}", body, {"Content-Type": "application/json"}, method="POST"
     )
@@ -141,17 +145,33 @@ def test_an_address_is_never_opened(app):
         ):
             kind, stream = send(app, data)
             assert kind == "error"
-            assert sentence("page", "no_addresses")[:40] in stream
+            assert sentence("requests", "no_addresses")[:40] in stream
     finally:
         server.shutdown()
         server.server_close()
     assert asked == []
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", str(PHOTOGRAPH), "../../etc/passwd", "app.py"])
-def test_a_path_of_the_server_is_never_opened(app, path):
-    kind, stream = send(app, {"path": path, "meta": {"_type": "gradio.FileData"}})
-    assert kind == "error" and "verdict" not in stream and "root:" not in stream
+PRIVATE = ROOT / "examples" / "flower.jpg"
+META = {"_type": "gradio.FileData"}
+
+
+@pytest.mark.parametrize("name", ["detect", "detect_many", "check"])
+@pytest.mark.parametrize("path", [str(PRIVATE), "/missing.jpg", "app.py", "../../../../../../etc/passwd"])
+def test_a_path_of_the_server_is_never_opened(app, path, name):
+    """Also not through a function of the page itself, and not to learn whether the file exists."""
+    for file in ({"path": path, "meta": META}, {"path": path}, {"path": path, "is_stream": True, "meta": META}):
+        kind, stream = send(app, [file] if name == "detect_many" else file, name)
+        assert kind == "error"
+        assert json.loads(stream.split("data: ")[-1])["error"] == sentence("requests", "gone")
+
+
+@pytest.mark.parametrize("data", [[], [7], ["/etc/passwd"], [{}], [[]], [{"path": 7}], [{"path": {"path": "/"}}]])
+def test_what_an_endpoint_cannot_take_gets_a_sentence(app, data):
+    for name in ("detect", "detect_many"):
+        kind, stream = post(app, {"data": data}, name)
+        assert kind == "error"
+        assert json.loads(stream.split("data: ")[-1])["error"].endswith(".")
 
 
 def test_health_names_the_model(app, detector):
