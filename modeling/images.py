@@ -26,6 +26,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from .colour_robust_clip import to_rgb
+from .file_structure import TooManyPartsError, check_gif, check_jpeg, check_png
 from .sentences import sentence
 
 MAX_PIXELS = 50_000_000
@@ -81,6 +82,10 @@ READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
     (re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL), AvifImageFile),
     (re.compile(rb"P[1-6]\s"), PpmImageFile),
 )
+
+
+# What bounds the cost of the readers that are called in this process.
+CHECKS = {_JpegFile: check_jpeg, PngImageFile: check_png, GifImageFile: check_gif}
 
 
 class ImageError(ValueError):
@@ -187,7 +192,11 @@ def _parse_header(data: bytes) -> ImageFile.ImageFile:
     if reader is TiffImageFile and _fields_overlap(data):
         raise ImageError.of("damaged")
     try:
+        if reader in CHECKS:
+            CHECKS[reader](data)
         return reader(io.BytesIO(data), "")
+    except TooManyPartsError as error:
+        raise ImageError.of("too_many_parts") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError.of("too_many_pixels", megapixels=MAX_PIXELS // 10**6) from error
     except DAMAGE as error:

@@ -63,7 +63,7 @@ HOSTILE = {
     "broken zTXt": behind_the_pixels(
         chunk(b"zTXt", b"parameters\0\0nothing"), chunk(b"iTXt", b"a\0"), chunk(b"tEXt", b"")
     ),
-    "many chunks": behind_the_pixels(chunk(b"tEXt", b"") * 200_000),
+    "many chunks": behind_the_pixels(chunk(b"tEXt", b"") * 90_000),
     "many entries": behind_the_pixels(chunk(b"eXIf", exif_bomb())),
     "circular directory": behind_the_pixels(chunk(b"eXIf", own_directory_for_ever())),
     "deep XML": with_long_xmp("<x:Credit><a:b>" * 65_000),
