@@ -11,22 +11,38 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Read by gradio when it is imported.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
-from starlette.requests import Request
-from starlette.responses import JSONResponse
-from starlette.routing import Route
+from command_line import clear_errors, log_to_stderr, sentence_of
 
-from command_line import clear_errors, log_to_stderr
-from modeling.backends import TORCH, check_backend
-from modeling.checkpoints import resolve_checkpoint
-from modeling.detector import Detector
-from modeling.hub import optional_file
-from space.language import interface_texts
-from space.page import build_page
-from space.theme import ICON, STYLE, page_theme
+with clear_errors():  # what is not installed, or damaged, is a sentence too
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    from modeling.backends import TORCH, check_backend
+    from modeling.checkpoints import resolve_checkpoint
+    from modeling.detector import Detector
+    from modeling.hub import optional_file
+    from space.address import listening_address
+    from space.language import interface_texts
+    from space.page import build_page
+    from space.theme import ICON, STYLE, page_theme
+
+
+@contextmanager
+def _named(setting: str, value: str | None) -> Iterator[None]:
+    """Say in an error which setting of the environment it comes from."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError, ModuleNotFoundError) as error:
+        if not value:
+            raise
+        raise ValueError(f"{setting}={value} cannot be used. {sentence_of(error)}") from error
 
 
 @clear_errors()
@@ -37,17 +53,14 @@ def main() -> None:
     with_mcp = os.environ.get("MCP_SERVER") == "1"
     if with_mcp and importlib.util.find_spec("mcp") is None:
         sys.exit("MCP_SERVER=1 needs one more package: pip install 'gradio[mcp]'.")
+    host, port = listening_address()
     backend = os.environ.get("BACKEND") or TORCH
-    try:
+    with _named("BACKEND", backend):
         check_backend(backend)
-    except (ValueError, ModuleNotFoundError) as error:
-        sys.exit(f"BACKEND={backend} cannot be used. {error}")
     model = os.environ.get("MODEL_ID")
-    checkpoint = resolve_checkpoint(model)
-    detector = Detector.from_pretrained(checkpoint, backend=backend)
-    # GRADIO_SERVER_NAME is what a Space sets.
-    host = os.environ.get("HOST") or os.environ.get("GRADIO_SERVER_NAME", "127.0.0.1")
-    port = int(os.environ.get("PORT", "7860"))
+    with _named("MODEL_ID", model):
+        checkpoint = resolve_checkpoint(model)
+        detector = Detector.from_pretrained(checkpoint, backend=backend)
     print(f"Opening the page on http://{host}:{port}", flush=True)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -111,7 +111,7 @@ def test_a_mistake_is_named_with_what_may_be_meant(call, code, sentence, answers
 
 def test_a_file_that_is_not_there_is_an_error_in_a_sentence(answers):
     assert "missing: --plan\n" in answers["compare --bank b --output o"][1]
-    assert answers["fit no.yaml"][0] == "error: [Errno 2] No such file or directory: 'no.yaml'"
+    assert answers["fit no.yaml"][0] == "error: No such file or directory: no.yaml."
 
 
 def test_every_command_has_what_it_runs():
