@@ -1,17 +1,24 @@
 """Content Credentials (C2PA): the signed record that some cameras, generators and editors put into a file.
 
-What a signature proves depends on who made it. The library checks that the file is unchanged since it was signed and,
-if a trust list is given, that the signer is on it. Without one, the name in the certificate is only a claim: everybody
-can make a certificate and sign. So a statement is strong only if the record is intact and its signer trusted. From a
-signer that we cannot check, "made by AI" counts as moderate, since few gain by claiming it, and "taken by a camera" as
-weak, since a deceiver would claim exactly that.
+What a signature proves depends on who made it. The library checks that the file is unchanged since it was signed, and
+whether the signer is on the official trust list, of which it carries a snapshot (`TRUST_LIST_DATE`). From others the
+name in the certificate is only a claim: everybody can make a certificate and sign. So a statement is strong only if
+the record is intact and its signer trusted. From a signer that is not on the list, "made by AI" counts as moderate,
+since few gain by claiming it, and "taken by a camera" as weak, since a deceiver would claim exactly that.
 
-Nothing is fetched: no record stored elsewhere, no revocation list, no trust list (a test watches the network). The
-library is native code, so it runs in a process of its own with limits of time and memory, and only for files that hold
-a record at all.
+A certificate counts as of the time of signing where a trusted time stamp confirms it, otherwise as of now.
+
+Nothing is fetched: no record stored elsewhere, no revocation list, no newer trust list (a test watches the network).
+The library is native code, so it runs in a process of its own with limits of time and memory, and only for files that
+hold a record at all.
+
+References:
+    C2PA 2.4, https://spec.c2pa.org/specifications/specifications/2.4/
 """
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,67 +27,66 @@ from typing import Any
 from .evidence import Evidence, Strength, clean
 from .source_types import POINTS_TO, source_kind
 
+# Of the lists in the pinned version of encypher-c2pa: C2PA's of signers and of time stamps, and IPTC's of publishers.
+TRUST_LIST_DATE = "2026-09-24"
 TIME_LIMIT = 10.0  # seconds; a signed file of 50 MB takes about one
 WORKER = Path(__file__).with_name("credentials_worker.py")
 # By Pillow's names of the formats.
-MIME_TYPES = {name: f"image/{name.lower()}" for name in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF")}
+MIME_TYPES = {name: f"image/{name.lower()}" for name in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "HEIF")}
 MAX_MANIFESTS = 16
 MAX_ACTIONS = 8
 # Every record starts with a box of this type and identifier.
-_RECORD_MARK = b"jumdc2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x008\x9bq"
+_RECORD = re.compile(rb"jumb....jumdc2pa\x00\x11\x00\x10\x80\x00\x00\xaa\x008\x9bq", re.DOTALL)
 _HASH_MISMATCHES = {f"assertion.{kind}Hash.mismatch" for kind in ("data", "bmff", "boxes", "collection")}
 _EXPIRED = {"signingCredential.expired", "claimSignature.outsideValidity"}
+_REVOKED = {"signingCredential.revoked", "signingCredential.ocsp.revoked"}
+_UNTRUSTED = {"signingCredential.untrusted"}
+_WATERMARKS = {"watermarked", "watermarked.bound", "watermarked.unbound"}
 _HARMLESS_ACTIONS = {"created", "opened", "converted", "transcoded", "repackaged", "published", "saved", "unknown"}
+_METADATA = ("c2pa.metadata", "cawg.metadata", "stds.iptc", "stds.iptc.photo-metadata")
 
 
-def read_credentials(data: bytes, file_format: str, trust_anchors: str = "") -> list[Evidence]:
+def read_credentials(
+    data: bytes, file_format: str, trust_anchors: str = "", time_stamp_anchors: str = ""
+) -> list[Evidence]:
     """What the signed record in a file says.
 
     Args:
         data: the whole file.
         file_format: Pillow's name of its format.
-        trust_anchors: the certificates of a trust list (PEM); without it no signer is trusted.
+        trust_anchors: certificates (PEM) of signers that are trusted besides those of the official list.
+        time_stamp_anchors: the same for time stamps.
 
     Returns:
         First what the record itself is worth, then its statements; nothing if the file holds no record.
     """
-    if _RECORD_MARK not in data or file_format not in MIME_TYPES:
+    if file_format not in MIME_TYPES or not _RECORD.search(data):
         return []
-    report = _report(data, MIME_TYPES[file_format], trust_anchors)
-    if not report:
-        return []  # the mark stood there by chance
+    report = _report(data, MIME_TYPES[file_format], trust_anchors, time_stamp_anchors)
     manifests = _chain(report)
     if not manifests:
-        return [Evidence("credentials_unreadable")]
+        elsewhere = "manifest.inaccessible" in _codes(report)
+        return [] if elsewhere else [Evidence("credentials_unreadable")]
     state = _state(report)
-    signer = clean(_dict(manifests[0].get("signature_info")).get("issuer")) or "?"
-    names = {"issuer": signer, "tool": _claim_generator(manifests[0])}
+    names = {"issuer": _signer(report), "tool": _claim_generator(manifests[0]), "date": TRUST_LIST_DATE}
     intact = state in ("trusted", "unknown_issuer", "expired")
     strength: Strength = "strong" if state == "trusted" else "moderate" if state == "unknown_issuer" else "weak"
     evidence = [Evidence(f"credentials_{state}", names, "edited" if state == "changed" else "nothing", strength)]
     evidence += _source_statements(manifests, state, intact)
-    if intact and (edits := _edits(manifests)):
-        evidence.append(Evidence("signed_edits", {"actions": edits}, "edited", "weak"))
+    actions = _action_names(manifests) if intact else []
+    if edits := [name for name in actions if name not in _HARMLESS_ACTIONS | _WATERMARKS]:
+        evidence.append(Evidence("signed_edits", {"actions": clean(", ".join(edits[:MAX_ACTIONS]))}, "edited", "weak"))
+    if _WATERMARKS.intersection(actions):
+        evidence.append(Evidence("signed_watermark"))
     return evidence
 
 
-def _report(data: bytes, mime_type: str, trust_anchors: str) -> dict[str, Any]:
-    """The library's report on a file, {} where it finds no record, {"error": ...} where it gives no report."""
-    settings = {
-        "verify": {
-            "remote_manifest_fetch": False,
-            "ocsp_fetch": False,
-            # With no trust list of its own a time stamp still tells that the certificate was valid when it signed.
-            "verify_timestamp_trust": bool(trust_anchors),
-        },
-        "core": {
-            "allowed_network_hosts": [],
-            "decode_identity_assertions": False,
-            "max_decompressed_manifest_size_in_mb": 16,
-        },
-        "trust": {"trust_anchors": trust_anchors} if trust_anchors else {},
-    }
-    request = json.dumps({"format": mime_type, "settings": settings}).encode() + b"\n" + data
+def _report(data: bytes, mime_type: str, trust_anchors: str, time_stamp_anchors: str) -> dict[str, Any]:
+    """The library's report on a file, {"error": ...} where it gives none."""
+    options = {"trust_pem": trust_anchors or None, "tsa_trust_pem": time_stamp_anchors or None}
+    request = json.dumps({"format": mime_type, "options": options}).encode() + b"\n" + data
+    # The operator's switches and saved answers of the library's own command line must not reach it here.
+    offline = {"ENCYPHER_C2PA_ONLINE": "off", "ENCYPHER_C2PA_TELEMETRY": "off"}
     try:
         done = subprocess.run(
             [sys.executable, "-P", str(WORKER)],
@@ -89,6 +95,7 @@ def _report(data: bytes, mime_type: str, trust_anchors: str) -> dict[str, Any]:
             stderr=subprocess.DEVNULL,
             timeout=TIME_LIMIT,
             check=True,
+            env=os.environ | offline,
         )
         return _dict(json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError, ValueError, RecursionError):
@@ -103,39 +110,74 @@ def _dicts(value: object) -> list[dict[str, Any]]:
     return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
 
 
+def _codes(report: dict[str, Any]) -> set[str]:
+    """What the library holds against the record and its signer."""
+    return {str(item.get("code")) for item in _dicts(_dict(report.get("validation_results")).get("failure"))}
+
+
 def _state(report: dict[str, Any]) -> str:
-    """What the record is worth: trusted, unknown_issuer, expired, changed or invalid."""
-    state = report.get("validation_state")
-    if state in ("Trusted", "Valid"):
-        return "trusted" if state == "Trusted" else "unknown_issuer"
-    failures = {status.get("code") for status in _dicts(report.get("validation_status"))}
-    failures.discard("signingCredential.untrusted")
+    """What the record is worth: trusted, unknown_issuer, expired, revoked, changed or invalid."""
+    failures = _codes(report)
     if failures & _HASH_MISMATCHES:
         return "changed"
-    return "expired" if failures and failures <= _EXPIRED else "invalid"
+    if failures & _REVOKED or _dict(_dict(report.get("trust")).get("revocation")).get("status") == "revoked":
+        return "revoked"
+    if failures - _UNTRUSTED - _EXPIRED or report.get("validation_state") not in ("Trusted", "Valid"):
+        return "invalid"
+    if failures & _EXPIRED:
+        return "expired"
+    return "trusted" if report["validation_state"] == "Trusted" else "unknown_issuer"
+
+
+def _signer(report: dict[str, Any]) -> str:
+    """Who signed last, by the certificate: the organisation, or whatever name it gives; "?" if none."""
+    name = _dict(report.get("signer"))
+    return clean(name.get("O")) or clean(name.get("CN")) or "?"
 
 
 def _chain(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The newest manifest and the manifests of the picture's earlier versions, newest first."""
-    manifests = _dict(report.get("manifests"))
+    listed = _dict(report.get("manifest_report"))
+    manifests = dict(_dict(listed.get("manifests")))
     chain: list[dict[str, Any]] = []
-    label = report.get("active_manifest")
+    label = listed.get("active_manifest")
     while isinstance(label, str) and label in manifests and len(chain) < MAX_MANIFESTS:
         manifest = _dict(manifests.pop(label))
         chain.append(manifest)
-        parents = [one for one in _dicts(manifest.get("ingredients")) if one.get("relationship") == "parentOf"]
-        label = parents[0].get("active_manifest") if parents else None
+        label = _parent(manifest)
     return chain
 
 
-def _actions(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    assertions = _dicts(manifest.get("assertions"))
-    labels = ("c2pa.actions", "c2pa.actions.v2")
+def _assertions(manifest: dict[str, Any], *names: str) -> list[dict[str, Any]]:
+    """The content of assertions by their labels; where there are several of one, a number follows it."""
     return [
-        action
-        for assertion in assertions
-        if assertion.get("label") in labels
-        for action in _dicts(_dict(assertion.get("data")).get("actions"))
+        _dict(assertion.get("data"))
+        for assertion in _dicts(manifest.get("assertions"))
+        if str(assertion.get("label")).partition("__")[0] in names
+    ]
+
+
+def _parent(manifest: dict[str, Any]) -> str:
+    """The label of the manifest that the picture had before, "" if there is none."""
+    for ingredient in _assertions(manifest, "c2pa.ingredient", "c2pa.ingredient.v2", "c2pa.ingredient.v3"):
+        if ingredient.get("relationship") == "parentOf":
+            link = _dict(ingredient.get("activeManifest") or ingredient.get("c2pa_manifest"))
+            return str(link.get("url")).rpartition("/")[2]
+    return ""
+
+
+def _actions(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    found = _assertions(manifest, "c2pa.actions", "c2pa.actions.v2")
+    return [action for assertion in found for action in _dicts(assertion.get("actions"))]
+
+
+def _metadata_sources(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the signed metadata says of the whole picture's source, in the form of an action."""
+    return [
+        {"action": "c2pa.created", "digitalSourceType": value}
+        for metadata in _assertions(manifest, *_METADATA)
+        for name, value in metadata.items()
+        if name.rpartition(":")[2] == "DigitalSourceType"
     ]
 
 
@@ -143,7 +185,7 @@ def _source_statements(manifests: list[dict[str, Any]], state: str, intact: bool
     """One finding for each kind of source that the actions name, from the newest version that names it."""
     found: dict[str, Evidence] = {}
     for age, manifest in enumerate(manifests):
-        for action in _actions(manifest):
+        for action in (*_actions(manifest), *_metadata_sources(manifest)):
             kind = source_kind(action.get("digitalSourceType"))
             if kind == "generated" and action.get("action") != "c2pa.created":
                 kind = "partly_generated"  # what was made by AI is what this action added
@@ -168,17 +210,16 @@ def _program(action: dict[str, Any]) -> str:
 
 def _claim_generator(manifest: dict[str, Any]) -> str:
     """The program that wrote a manifest, "?" if it does not say."""
-    infos = _dicts(manifest.get("claim_generator_info"))
-    info = infos[0] if infos else {}
+    infos = manifest.get("claim_generator_info")  # one, or several in old records
+    info = _dict(infos) or next(iter(_dicts(infos)), {})
     name = " ".join(filter(None, (clean(info.get("name")), clean(info.get("version")))))
     return clean(name) or clean(manifest.get("claim_generator")) or "?"
 
 
-def _edits(manifests: list[dict[str, Any]]) -> str:
-    """The distinct actions that changed the picture, as the record names them: "cropped, color_adjustments"."""
+def _action_names(manifests: list[dict[str, Any]]) -> list[str]:
+    """The distinct actions as the record names them: "cropped", "color_adjustments"."""
     names = (action.get("action") for manifest in manifests for action in _actions(manifest))
-    short = dict.fromkeys(clean(name).removeprefix("c2pa.") for name in names)
-    return clean(", ".join([name for name in short if name and name not in _HARMLESS_ACTIONS][:MAX_ACTIONS]))
+    return [name for name in dict.fromkeys(clean(name).removeprefix("c2pa.") for name in names) if name]
 
 
-__all__ = ["MIME_TYPES", "TIME_LIMIT", "read_credentials"]
+__all__ = ["MIME_TYPES", "TIME_LIMIT", "TRUST_LIST_DATE", "read_credentials"]

@@ -53,13 +53,14 @@ class Provenance:
         }
 
 
-def read_provenance(data: bytes, trust_anchors: str = "") -> Provenance:
+def read_provenance(data: bytes, trust_anchors: str = "", time_stamp_anchors: str = "") -> Provenance:
     """Read what a picture's file says about its origin.
 
     Args:
         data: the whole file as it was delivered, not saved anew.
-        trust_anchors: the certificates (PEM) of a trust list of Content Credentials. Without it no signer is trusted,
-            and nothing is strong.
+        trust_anchors: certificates (PEM) of signers of Content Credentials to trust besides those of the official
+            list.
+        time_stamp_anchors: the same for time stamps.
 
     Returns:
         The findings. Damaged metadata is left out; no words at all give the finding "absent", which points to nothing.
@@ -69,7 +70,7 @@ def read_provenance(data: bytes, trust_anchors: str = "") -> Provenance:
     """
     metadata = read_metadata(data)
     found = [
-        *read_credentials(data, metadata.format, trust_anchors),
+        *read_credentials(data, metadata.format, trust_anchors, time_stamp_anchors),
         *_label_evidence(metadata),
         *generator_evidence(metadata),
         *_camera_evidence(metadata),

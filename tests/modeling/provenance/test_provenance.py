@@ -275,10 +275,16 @@ def test_stronger_findings_come_first_and_each_once():
 
 def test_every_code_that_the_code_can_make_has_its_sentence_in_each_language():
     codes = {f"{prefix}_{kind}" for prefix in ("signed", "stated") for kind in POINTS_TO}
-    states = ("trusted", "unknown_issuer", "expired", "changed", "invalid", "unreadable", "elsewhere")
-    codes |= {f"credentials_{state}" for state in states} | {"signed_edits", "absent", "aigc", "aigc_possible"}
+    states = ("trusted", "unknown_issuer", "expired", "revoked", "changed", "invalid", "unreadable", "elsewhere")
+    codes |= {f"credentials_{state}" for state in states} | {
+        "signed_edits",
+        "signed_watermark",
+        "absent",
+        "aigc",
+        "aigc_possible",
+    }
     codes |= {"camera", "camera_lens", "camera_name", "editor", "generator", "generator_model", "prompt"}
-    values = dict.fromkeys(("tool", "model", "issuer", "actions", "camera", "lens"), "NAME")
+    values = dict.fromkeys(("tool", "model", "issuer", "actions", "camera", "lens", "date"), "NAME")
     for language in LANGUAGES:
         assert set(all_sentences(language)["provenance"]) == codes
         for code in codes:
