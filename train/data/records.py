@@ -6,6 +6,7 @@ docs/data-sets.md shows every layout with a command, and says where the schemas 
 import glob
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,7 +126,7 @@ def _read(arguments: DataArguments) -> datasets.Dataset:
         return datasets.load_from_disk(str(path / arguments.split))
     if (path / "state.json").is_file():
         return datasets.load_from_disk(location)
-    if path.is_dir() and any(next(path.rglob(name), None) for name in METADATA_FILES):
+    if path.is_dir() and _said_files(path, lambda file: file.name in METADATA_FILES):
         # `**`: without it, names such as train_1.jpg or a folder test/ would be taken for splits.
         return datasets.load_dataset("imagefolder", data_dir=location, data_files="**", split="train")
     if files := parquet_files(location):
@@ -149,8 +150,17 @@ def parquet_files(location: str) -> list[str]:
     """Parquet files that a file name, a glob or a folder stands for, sorted."""
     path = Path(location)
     if path.is_dir():
-        return sorted(str(file) for file in files_below(path) if file.suffix == ".parquet")
+        return [str(file) for file in _said_files(path, lambda file: file.suffix == ".parquet")]
     return sorted(file for file in glob.glob(location) if file.endswith(".parquet"))
+
+
+def _said_files(folder: Path, is_wanted: Callable[[Path], bool]) -> list[Path]:
+    """The wanted files below a folder, sorted; where there are some, the log says what was left out."""
+    files, left_out = files_below(folder)
+    if found := [file for file in files if is_wanted(file)]:
+        for sentence in left_out:
+            logger.warning(sentence)
+    return found
 
 
 def _folders(location: str) -> list[Path]:

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import pyarrow.compute
@@ -29,6 +29,8 @@ DESCRIPTION = datasets.Features(
     {name: datasets.Value("int64" if name == "label" else "string") for name in RECORD_COLUMNS[1:]}
 )
 ENCODED = datasets.Image(decode=False)
+_PICTURE_TYPES = ("string", "large_string", "binary", "large_binary")
+Table = TypeVar("Table", datasets.Dataset, datasets.IterableDataset)
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,10 @@ def to_schema(table: datasets.Dataset, columns: Columns, told: Mapping[str, Told
         Records.
 
     Raises:
-        ValueError: identifiers are not unique, a label is none, or it is not the one that is told.
+        ValueError: identifiers are not unique, a label is none, or it is not the one that is told; a column holds
+            something else than pictures, or than one text or number a row.
     """
+    _check_plain(table, columns)
     classes = table.features[columns.label] if isinstance(columns.label, str) else None
     used = set(astuple(columns)) - {columns.image}
     # Without any of them there are still rows to number; `map` opens no picture of a column that is not asked for.
@@ -89,12 +93,44 @@ def to_schema(table: datasets.Dataset, columns: Columns, told: Mapping[str, Told
     records = table.select_columns([columns.image])
     if columns.image != "image":
         records = records.rename_column(columns.image, "image")
-    records = records.cast_column("image", ENCODED)
+    records = as_pictures(records, "image", columns.image)
     has_picture = records.data.column("image").is_valid()
     records = datasets.concatenate_datasets([records, descriptions], axis=1).select_columns(RECORD_COLUMNS)
     if pyarrow.compute.all(has_picture).as_py():
         return records
     return records.select(pyarrow.compute.indices_nonzero(has_picture).to_numpy().astype("int64"))
+
+
+def as_pictures(table: Table, column: str, name: str | None = None) -> Table:
+    """The table with the column as encoded pictures.
+
+    Args:
+        table: a data set, streamed or not.
+        column: its name in the table.
+        name: what the user calls it.
+
+    Raises:
+        ValueError: it holds no pictures.
+    """
+    feature = (table.features or {}).get(column)
+    if isinstance(feature, dict):
+        is_picture = feature.keys() <= {"bytes", "path"}
+    else:
+        is_picture = isinstance(feature, datasets.Image) or getattr(feature, "dtype", None) in _PICTURE_TYPES
+    if feature is not None and not is_picture:
+        raise ValueError(
+            f"`image_column` {name or column!r} must hold one picture a row, as bytes, a path or both, got {feature}."
+        )
+    return table.cast_column(column, ENCODED)
+
+
+def _check_plain(table: datasets.Dataset, columns: Columns) -> None:
+    """Refuse lists and the like, before the work on many rows."""
+    for role, column in vars(columns).items():
+        feature = None if role == "image" or not isinstance(column, str) else table.features.get(column)
+        if feature is not None and not isinstance(feature, datasets.Value | datasets.ClassLabel):
+            option = "text_column" if role.endswith("_text") else f"{role}_column"
+            raise ValueError(f"`{option}` {column!r} must hold one text or number a row, got {feature}.")
 
 
 def warn_of_missing_pictures(rows: int) -> None:
@@ -198,6 +234,7 @@ __all__ = [
     "LABEL_NAMES",
     "RECORD_COLUMNS",
     "Columns",
+    "as_pictures",
     "to_schema",
     "warn_of_missing_pictures",
 ]

@@ -41,11 +41,6 @@ def may_be_picture(name: bytes) -> bool:
     return not base.startswith(".") and base not in METADATA_FILES and not base.lower().endswith(BESIDE_PICTURES)
 
 
-def printable(name: bytes) -> str:
-    """A file's name as text; bytes that are no UTF-8 are written as escapes."""
-    return name.decode("utf-8", "backslashreplace")
-
-
 def files_fingerprint(files: list[str]) -> str:
     """SHA-256 over the names and, for local files, the sizes."""
     digest = hashlib.sha256()
@@ -60,4 +55,4 @@ def count_words(counter: Counter[str]) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in sorted(counter.items()))
 
 
-__all__ = ["Picture", "count_words", "files_fingerprint", "may_be_picture", "printable", "without_query"]
+__all__ = ["Picture", "count_words", "files_fingerprint", "may_be_picture", "without_query"]

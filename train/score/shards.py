@@ -23,10 +23,11 @@ from huggingface_hub import HfApi
 from modeling.files import replacing
 from modeling.hub import hub_errors
 
+from ..data.picture_folder import printable
 from ..data.records import is_hub_name, parquet_files
-from ..data.schema import ENCODED
+from ..data.schema import as_pictures
 from .options import PictureArguments
-from .picture import Picture, count_words, files_fingerprint, may_be_picture, printable, without_query
+from .picture import Picture, count_words, files_fingerprint, may_be_picture, without_query
 from .tar_shards import TAR, TarShards, tar_files
 
 logger = logging.getLogger(__name__)
@@ -100,7 +101,7 @@ class TableShards:
                 raise ValueError(f"`{name}` {column!r} is not in the data, which has the columns {columns}.")
         self.image, self.id = arguments.image_column, arguments.id_column
         wanted = [name for name in columns if name in (self.image, self.id)]
-        self.table = table.cast_column(self.image, ENCODED).select_columns(wanted)
+        self.table = as_pictures(table, self.image).select_columns(wanted)
         self.identity = {"kind": "table", "shards": self.shards, **identity}
 
     def __len__(self) -> int:

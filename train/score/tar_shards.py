@@ -16,7 +16,8 @@ import httpx2
 
 from modeling.images import MAX_BYTES
 
-from .picture import Picture, count_words, files_fingerprint, may_be_picture, printable, without_query
+from ..data.picture_folder import printable
+from .picture import Picture, count_words, files_fingerprint, may_be_picture, without_query
 
 logger = logging.getLogger(__name__)
 

@@ -214,25 +214,45 @@ def test_a_folder_of_pictures_that_is_no_class_is_named(tmp_path):
         load_records(DataArguments(data=folder))
 
 
-def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
-    folder = pictures_in(tmp_path, "real/a.png", "real/locked/b.png")
-    scan = os.scandir
+def test_a_folder_that_cannot_be_read_is_said_and_counted(tmp_path, caplog):
+    folder = pictures_in(tmp_path, "real/a.png")
+    # Whoever runs the tests may be allowed to read everything, but nobody by a name that is too long.
+    deepest = os.open(tmp_path / "real", os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(255 * "d", dir_fd=deepest)
+        parent, deepest = deepest, os.open(255 * "d", os.O_RDONLY, dir_fd=deepest)
+        os.close(parent)
+    os.close(deepest)
+    assert load_records(DataArguments(data=folder))["record_id"][:] == ["real/a.png"]
+    assert f"1 folders below {tmp_path / 'real'} could not be read, and what they hold is left out" in caplog.text
+    assert "(File name too long)" in caplog.text
 
-    def refuse(path):  # whoever runs the tests may be allowed to read everything
-        if str(path).endswith("locked"):
-            raise PermissionError(f"Permission denied: {path}")
-        return scan(path)
 
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(PermissionError, match="locked"):
-        load_records(DataArguments(data=folder))
+def test_a_file_whose_name_is_no_utf_8_is_a_record(tmp_path):
+    folder = pictures_in(tmp_path, "real/a.png", "generated/one/b.png")
+    os.rename(tmp_path / "real" / "a.png", os.fsencode(tmp_path / "real") + b"/\xc3.png")
+    os.rename(tmp_path / "generated" / "one", os.fsencode(tmp_path / "generated") + b"/\xff")
+    records = load_records(DataArguments(data=folder))
+    assert records["record_id"][:] == ["generated/\\xff/b.png", "real/\\xc3.png"]
+    assert records["source"][:] == ["generated/\\xff", "real"]
+    assert [open_image(image["bytes"]).size for image in records["image"]] == [(48, 40), (48, 40)]
+
+
+@pytest.mark.parametrize("column", ["image", "label", "source", "id", "generator", "style", "text"])
+def test_a_column_of_lists_is_refused_by_its_name(tmp_path, column):
+    rows = {"image": [picture(0), picture(1)], "label": [0, 1], "source": ["a", "b"], "id": ["x", "y"]}
+    rows |= {"generator": ["", "g"], "style": ["s", "s"], "text": ["t", "t"]}
+    path = tmp_path / "rows.parquet"
+    datasets.Dataset.from_dict(rows | {column: [[value] for value in rows[column]]}).to_parquet(path)
+    with pytest.raises(ValueError, match=rf"`{column}_column` '{column}' must hold one .* a row.*, got List\("):
+        load_records(DataArguments(data=str(path), text_column="text"))
 
 
 def test_a_link_to_a_folder_is_said(tmp_path, caplog):
     folder = pictures_in(tmp_path / "p", "real/a.png")
     (tmp_path / "p" / "real" / "more").symlink_to(tmp_path / "p" / "real")
     assert load_records(DataArguments(data=folder))["record_id"][:] == ["real/a.png"]
-    assert "1 links to folders are not followed, first more" in caplog.text
+    assert f"1 links to folders below {tmp_path / 'p' / 'real'} are not followed; first " in caplog.text
 
 
 # `datasets` 5.2 does not close a metadata.csv that it has read.
