@@ -10,16 +10,18 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-# Read by gradio when it is imported.
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from command_line import clear_errors, log_to_stderr, sentence_of
 
 with clear_errors():  # what is not installed, or damaged, is a sentence too
+    from space.sweeper import PageFolder, own_uploads
+
+    # Read by gradio when it is imported.
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    os.environ["GRADIO_TEMP_DIR"] = own_uploads()
+
     from starlette.requests import Request
     from starlette.responses import JSONResponse
     from starlette.routing import Route
@@ -31,6 +33,7 @@ with clear_errors():  # what is not installed, or damaged, is a sentence too
     from space.address import listening_address
     from space.language import interface_texts
     from space.page import build_page
+    from space.serving import serve
     from space.theme import ICON, STYLE, page_theme
 
 
@@ -47,7 +50,8 @@ def _named(setting: str, value: str | None) -> Iterator[None]:
 
 @clear_errors()
 def main() -> None:
-    """Load the detector, then serve the page until SIGINT or SIGTERM; requests under way are answered first."""
+    """Load the detector, then serve the page until SIGINT or SIGTERM; what is under way is answered first."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # until the page is there: stop in order, as by Ctrl+C
     log_to_stderr("INFO", "%(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     with_mcp = os.environ.get("MCP_SERVER") == "1"
@@ -62,9 +66,6 @@ def main() -> None:
         checkpoint = resolve_checkpoint(model)
         detector = Detector.from_pretrained(checkpoint, backend=backend)
     print(f"Opening the page on http://{host}:{port}", flush=True)
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
 
     async def health(request: Request) -> JSONResponse:
         return JSONResponse(
@@ -76,24 +77,23 @@ def main() -> None:
             }
         )
 
-    page = build_page(detector, optional_file(checkpoint, "README.md"), is_default=model in (None, "", "default"))
-    page.launch(
-        server_name=host,
-        server_port=port,
-        max_file_size="1gb",  # of a zip archive; a picture's own limit is `modeling.images.MAX_BYTES`
-        run_history=False,
-        footer_links=["api"],
-        theme=page_theme(),
-        css_paths=STYLE,
-        favicon_path=ICON,
-        i18n=interface_texts(detector),
-        mcp_server=with_mcp,
-        inbrowser=os.environ.get("OPEN_BROWSER") == "1",
-        prevent_thread_lock=True,
-        app_kwargs={"routes": [Route("/health", health)]},
-    )
-    stop.wait()
-    page.close()
+    with PageFolder(os.environ["GRADIO_TEMP_DIR"]) as folder:
+        serve(
+            build_page(detector, optional_file(checkpoint, "README.md"), is_default=model in (None, "", "default")),
+            folder,
+            {"routes": [Route("/health", health)]},
+            server_name=host,
+            server_port=port,
+            max_file_size="1gb",  # of a zip archive; a picture's own limit is `modeling.images.MAX_BYTES`
+            run_history=False,
+            footer_links=["api"],
+            theme=page_theme(),
+            css_paths=STYLE,
+            favicon_path=ICON,
+            i18n=interface_texts(detector),
+            mcp_server=with_mcp,
+            inbrowser=os.environ.get("OPEN_BROWSER") == "1",
+        )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from modeling.verdicts import GENERATED, REAL, UNCERTAIN
 from .uploads import Entry
 
 BATCH_SIZE = 8
-# Shorter than the life of an upload, so that no file disappears under a running batch.
+# Much shorter than the life of an upload: what is chosen and judged at once never disappears under a running batch.
 MAX_SECONDS = 480.0
 THUMBNAIL_SIDE = 96
 UNREADABLE = "unreadable"
@@ -66,6 +66,7 @@ def judge(
     *,
     batch_size: int = BATCH_SIZE,
     seconds: float = MAX_SECONDS,
+    is_closing: Callable[[], bool] = lambda: False,
     language: str = "en",
 ) -> Iterator[list[Row]]:
     """Judge files, a batch at a time.
@@ -75,6 +76,7 @@ def judge(
         entries: from `expand`.
         batch_size: files between two results, and pictures a forward pass.
         seconds: when they have passed no further batch is started; the rest is listed as not judged.
+        is_closing: whether the page is being stopped; then the rest is listed as well.
         language: of that reason, and of a picture's error.
 
     Yields:
@@ -83,8 +85,10 @@ def judge(
     deadline = time.monotonic() + seconds
     known: dict[str, Row] = {}
     for start in range(0, len(entries), batch_size):
-        if time.monotonic() > deadline:
-            reason = Detection(error=sentence("batch", "time_over", language), model=detector.name)
+        closing = is_closing()
+        if closing or time.monotonic() > deadline:
+            words = sentence("batch", "closing" if closing else "time_over", language)
+            reason = Detection(error=words, model=detector.name)
             yield [Row(entry.name, reason) for entry in entries[start:]]
             return
         yield _judge_batch(detector, entries[start : start + batch_size], known, language)

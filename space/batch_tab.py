@@ -1,14 +1,13 @@
 """The tab for many pictures: choose files, watch the table fill, filter it, take the answers home.
 
 The rows of a run live in the state of its visitor's session and nowhere else: they go when the page is closed, or
-after a while. Uploads and downloads are files of Gradio's cache, which the page's `delete_cache` empties.
+after a while. Uploads and downloads are files of Gradio's cache, which `sweeper.py` empties.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 from weakref import WeakValueDictionary
@@ -21,6 +20,7 @@ from modeling.sentences import sentence
 
 from .batch import ORDERS, OUTCOMES, Row, judge, select
 from .batch_view import COLUMNS, KEPT_SECONDS, Speak, counts, downloads, labels, progress_bar, table_value
+from .jobs import is_awaited, is_closing
 from .uploads import BatchError, expand
 
 FILE_TYPES = ["image", ".avif", ".heic", ".zip"]
@@ -170,8 +170,8 @@ class _Actions:
             with expand(*_paths_and_names(uploads), language=self.language(request)) as entries:
                 if not entries:
                     raise BatchError(speak("no_files"))
-                for new in judge(self.detector, entries, language=self.language(request)):
-                    if self.held.get(session) is not rows:  # the page was closed, or another run began
+                for new in judge(self.detector, entries, is_closing=is_closing, language=self.language(request)):
+                    if self.held.get(session) is not rows or not is_awaited():  # closed, or another run began
                         return
                     rows += new
                     yield self._busy(rows, len(entries), speak)
@@ -276,7 +276,8 @@ def _build_api(detector: Detector, files: gr.File, language: Callable[[gr.Reques
         spoken = language(request)
         try:
             with expand(*_paths_and_names(files), language=spoken) as entries:
-                batches = list(judge(detector, entries, language=spoken))
+                judged = judge(detector, entries, is_closing=is_closing, language=spoken)
+                batches = list(takewhile(lambda _: is_awaited(), judged))
         except BatchError as error:
             raise gr.Error(str(error), print_exception=False) from error
         if not batches:
@@ -298,9 +299,6 @@ def _build_api(detector: Detector, files: gr.File, language: Callable[[gr.Reques
 def _paths_and_names(uploads: list[dict] | None) -> tuple[list[str], list[str]]:
     """Of Gradio's file objects; the name is what the visitor's machine calls the file."""
     uploads = uploads or []
-    for file in uploads:
-        with suppress(OSError):
-            os.utime(file["path"])  # Gradio deletes by date: not while the run goes on
     return [file["path"] for file in uploads], [file.get("orig_name") or Path(file["path"]).name for file in uploads]
 
 

@@ -10,13 +10,11 @@ from modeling.sentences import sentence
 from .about import build_about
 from .batch_tab import build_batch_tab
 from .gate import GuardedBlocks
+from .jobs import attend
 from .language import language_of
 from .single_tab import build_single_tab
 
 WAITING = 32  # visitors; the next one is told that the queue is full
-# Uploads are deleted when they are this old, looked for every two minutes. Not sooner: Gradio keeps one file for all
-# visitors who upload the same bytes, and a run over many pictures takes up to eight minutes.
-KEEP_SECONDS, LOOK_SECONDS = 900, 120
 # Gradio 6.31 gives the buttons of its example pictures no name for a screen reader, and a card's wide tables, which
 # scroll, no place in the order of the tabulator key.
 MEND_ACCESS = """() => new MutationObserver(() => {
@@ -38,8 +36,7 @@ def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> gr
         Blocks with the endpoints `/detect` (one picture) and `/detect_many`, the queue configured.
     """
     words = gr.I18n()
-    deletion = (LOOK_SECONDS, KEEP_SECONDS)
-    with GuardedBlocks(title=sentence("page", "title"), analytics_enabled=False, delete_cache=deletion) as page:
+    with GuardedBlocks(title=sentence("page", "title"), analytics_enabled=False) as page:
         with gr.Column(elem_id="heading"):
             gr.Markdown(words("page.heading"))
         with gr.Tab(words("page.tab_one"), id="one"):
@@ -49,7 +46,9 @@ def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> gr
         with gr.Tab(words("page.tab_about"), id="about"):
             build_about(card, is_default=is_default)
         page.load(fn=None, js=MEND_ACCESS)
-    return page.queue(max_size=WAITING)
+    page.queue(max_size=WAITING)
+    attend(page)
+    return page
 
 
 __all__ = ["build_page"]

@@ -16,6 +16,7 @@ from modeling.explanation import draw
 from modeling.images import ImageError
 from modeling.sentences import sentence
 
+from .jobs import is_awaited
 from .language import language_of
 from .result_card import card_html, provenance_html, stability_html
 
@@ -138,8 +139,12 @@ def _build_api(detector: Detector) -> None:
         Returns:
             All fields of the answer; docs/api.md describes them.
         """
-        *_, found = _examinations(detector, image, caption, language_of(request))
-        return found.to_dict()
+        answer: dict = {}
+        for found in _examinations(detector, image, caption, language_of(request)):
+            if not is_awaited():
+                break
+            answer = found.to_dict()
+        return answer
 
     with gr.Column(visible=False):
         inputs: list = [gr.Image(type="filepath", image_mode=None, label="The picture's file")]

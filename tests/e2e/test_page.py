@@ -204,13 +204,6 @@ def test_a_checkpoint_that_reads_captions_shows_the_box_and_its_effect(python, o
         assert "was not measured" in page.inner_text("#answer")
 
 
-def test_a_stopped_page_ends_in_order(python, tmp_path, default_folder):
-    with running_page(python, tmp_path) as app:
-        result = app.stop()
-    assert result.returncode == 0
-    assert "Traceback" not in result.stdout
-
-
 def test_the_examples_answer_at_a_click(open_page, detector):
     page = open_page()
     page.locator("#examples button.gallery-item").first.click()
