@@ -4,10 +4,12 @@ import io
 from functools import cache
 
 import numpy as np
-from PIL import Image, ImageFile
+from PIL import Image
+
+from .file_header import Header
 
 
-def jpeg_quality(header: ImageFile.ImageFile) -> float | None:
+def jpeg_quality(header: Header) -> float | None:
     """Quality of libjpeg that comes closest to the file's luminance table; other encoders have scales of their own.
 
     Args:
@@ -16,7 +18,7 @@ def jpeg_quality(header: ImageFile.ImageFile) -> float | None:
     Returns:
         1 to 100, `None` for a file without such tables.
     """
-    tables = getattr(header, "quantization", None)
+    tables = header.quantization
     if not tables:
         return None
     scale = 100 * float(np.mean(np.asarray(tables[min(tables)]) / _standard_table()))

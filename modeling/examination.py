@@ -101,8 +101,8 @@ def examine(
     """
     start = time.perf_counter()
     data = read_bytes(source)
-    file_format = str(read_header(data).format)
     picture = open_image(data)
+    file_format = read_header(data).format
     opened = time.perf_counter()
     detection, embedding = detector.judge_opened(picture, data, caption)
     times = {"open": 1000 * (opened - start), "score": 1000 * (time.perf_counter() - opened)}

@@ -71,7 +71,7 @@ def read_metadata(data: bytes) -> FileMetadata:
         ImageError: no reader of `modeling.images` recognises a picture of an allowed size.
     """
     image = read_header(data)
-    metadata = FileMetadata(image.format or "")
+    metadata = FileMetadata(image.format)
     if metadata.format == "PNG":
         _read_png(data, metadata)
     elif metadata.format == "TIFF":

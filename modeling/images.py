@@ -3,10 +3,13 @@
 The app, the detector, training and evaluation all start here, so that one picture has one score everywhere. Limits
 are checked on the header, before any pixel is decoded. The file's first bytes choose the reader, and Pillow's reader
 classes are called directly instead of `Image.open`: only readers of photograph formats are ever reached (never EPS,
-for which Pillow starts Ghostscript), and our own pixel limit acts instead of Pillow's process-wide one.
+for which Pillow starts Ghostscript), and our own pixel limit acts instead of Pillow's process-wide one. What a JPEG,
+PNG, GIF or WebP can cost is bounded by its header (`file_structure`), so they are opened here; all others are opened
+in a process that can be ended (`opening_process`).
 """
 
 import io
+import logging
 import os
 import re
 import struct
@@ -25,9 +28,13 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from . import opening_process
 from .colour_robust_clip import to_rgb
+from .file_header import Header, unpack
 from .file_structure import TooManyPartsError, check_gif, check_jpeg, check_png
 from .sentences import sentence
+
+logger = logging.getLogger(__name__)
 
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50 * 2**20
@@ -86,6 +93,10 @@ READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
 
 # What bounds the cost of the readers that are called in this process.
 CHECKS = {_JpegFile: check_jpeg, PngImageFile: check_png, GifImageFile: check_gif}
+BOUNDED = {*CHECKS, WebPImageFile}
+# Headers of files that the other process opened, by length and hash: one answer asks for them several times.
+_headers: dict[tuple[int, int], Header] = {}
+MAX_HEADERS = 16
 
 
 class ImageError(ValueError):
@@ -129,10 +140,11 @@ def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> I
     if isinstance(source, Image.Image):
         _check_size(source)
         return _decode(source)
-    return _decode(read_header(source))
+    data = read_bytes(source)
+    return open_here(data) if _is_bounded(data) else _open_there(data)
 
 
-def read_header(source: str | os.PathLike | bytes | IO[bytes]) -> ImageFile.ImageFile:
+def read_header(source: str | os.PathLike | bytes | IO[bytes]) -> Header:
     """Format, size and metadata of a picture; no pixel is decoded.
 
     Args:
@@ -142,9 +154,55 @@ def read_header(source: str | os.PathLike | bytes | IO[bytes]) -> ImageFile.Imag
         ImageError: as `open_image` for what the header tells.
         TypeError: `source` is of another type.
     """
-    image = _parse_header(read_bytes(source))
+    data = read_bytes(source)
+    if _is_bounded(data):
+        return header_here(data)
+    key = len(data), hash(data)
+    return _headers.get(key) or _ask("header", data)[0]
+
+
+def open_here(data: bytes) -> Image.Image:
+    """`open_image` of a file's bytes in this process, whatever it costs."""
+    return _decode(undecoded(data))
+
+
+def header_here(data: bytes) -> Header:
+    """`read_header` of a file's bytes in this process, whatever it costs."""
+    return Header.of(undecoded(data), DAMAGE)
+
+
+def undecoded(data: bytes) -> ImageFile.ImageFile:
+    """Pillow's own image of a file's bytes, not decoded yet, for files of known origin.
+
+    Raises:
+        ImageError: as `read_header`.
+    """
+    image = _parse_header(data)
     _check_size(image)
     return image
+
+
+def _open_there(data: bytes) -> Image.Image:
+    _, answer, pixels = _ask("open", data)
+    picture = Image.frombytes("RGB", tuple(answer["size"]), pixels)
+    picture.info = unpack(answer["info"])
+    return picture
+
+
+def _ask(task: str, data: bytes) -> tuple[Header, dict[str, Any], bytearray]:
+    """Have the other process read a file; its header is kept for a while."""
+    try:
+        answer, pixels = opening_process.ask(task, data)
+    except opening_process.WorkerEndedError as error:
+        logger.warning("A file of %d bytes was given up: %s", len(data), error)
+        raise ImageError.of("too_slow" if error.too_slow else "damaged") from error
+    if "error" in answer:
+        raise ImageError(answer["message"], answer["error"], **answer["values"])
+    header = Header.unpacked(answer["header"])
+    if len(_headers) >= MAX_HEADERS:
+        _headers.clear()
+    _headers[len(data), hash(data)] = header
+    return header, answer, pixels
 
 
 def read_bytes(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
@@ -184,9 +242,19 @@ def read_bytes(source: str | os.PathLike | bytes | IO[bytes]) -> bytes:
     return data
 
 
+def _reader_of(data: bytes) -> type[ImageFile.ImageFile] | None:
+    return next((reader for signature, reader in READERS if signature.match(data)), None)
+
+
+def _is_bounded(data: bytes) -> bool:
+    """Whether the header bounds what it costs to open a file, or nothing opens it at all."""
+    reader = _reader_of(data)
+    return reader is None or reader in BOUNDED
+
+
 def _parse_header(data: bytes) -> ImageFile.ImageFile:
     """Let the reader that the first bytes name parse the header."""
-    reader = next((reader for signature, reader in READERS if signature.match(data)), None)
+    reader = _reader_of(data)
     if reader is None or HEIC.match(data):
         raise ImageError.of(_why_unreadable(data))
     if reader is TiffImageFile and _fields_overlap(data):
@@ -272,4 +340,15 @@ def _why_unreadable(data: bytes) -> str:
     return "web_page" if start[:5].lower() in (b"<html", b"<!doc") else "unknown"
 
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "MIN_SIDE", "ImageError", "open_image", "read_bytes", "read_header"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "ImageError",
+    "header_here",
+    "open_here",
+    "open_image",
+    "read_bytes",
+    "read_header",
+    "undecoded",
+]

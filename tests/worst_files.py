@@ -126,8 +126,8 @@ def _tiff_of_many_directories(size: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8) + b"".join(chain)
 
 
-def _tiff_with_a_jpeg_of_many_scans() -> bytes:
-    data = many_scans(2048, 3_000)
+def _tiff_with_a_jpeg_of_many_scans(size: int) -> bytes:
+    data = many_scans(2048, size // 2**13)
     entries = [
         (256, 4, 1, 2048),
         (257, 4, 1, 2048),

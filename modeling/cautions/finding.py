@@ -4,23 +4,20 @@ They never change the score. Each is a code with values; the words are in `langu
 each is said of ordinary photographs, is printed by `python bench/cautions.py`.
 """
 
-import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from PIL import Image, ImageFile
+from PIL import Image
 
 from ..compression import jpeg_quality
 from ..file_metadata import read_metadata
-from ..images import DAMAGE, ImageError, read_header
+from ..images import ImageError, read_header
 from ..sentences import sentence
 from .flatness import is_flat
 from .known_data import FAR, KnownData
 from .pages import PageProbe
 from .screenshot import has_screen_size, says_screenshot
-
-logger = logging.getLogger(__name__)
 
 # Of the default checkpoint's evaluation (robustness): AUC 0.020 [0.006, 0.038] lower at quality 30, 0.011 at 40. What
 # people send each other is 60 and better.
@@ -97,22 +94,14 @@ def _of_file(data: bytes | None, flat: bool) -> Iterator[Caution]:
         return
     if says_screenshot(metadata) or (flat and has_screen_size(metadata, header.size)):
         yield Caution("screenshot")
-    if _has_frames(header):
+    if header.is_animated:
         yield Caution("first_frame" if header.format != "TIFF" else "first_page")
     quality = jpeg_quality(header)
     bits = 8 * len(data) / (header.width * header.height)
     if quality is not None and quality <= MAX_POOR_QUALITY:
         yield Caution("compressed_jpeg", {"quality": int(quality)})
-    elif bits <= MAX_POOR_BITS.get(header.format or "", 0.0) and not flat:  # flat areas take few bits at any quality
+    elif bits <= MAX_POOR_BITS.get(header.format, 0.0) and not flat:  # flat areas take few bits at any quality
         yield Caution("compressed", {"bits": round(bits, 2)})
-
-
-def _has_frames(header: ImageFile.ImageFile) -> bool:
-    try:
-        return bool(getattr(header, "is_animated", False))
-    except DAMAGE as error:
-        logger.debug("Frames that cannot be read: %s", error)
-        return False
 
 
 def _of_picture(picture: Image.Image, model_side: int) -> Iterator[Caution]:

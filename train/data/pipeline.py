@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from PIL import Image, ImageCms, ImageOps
 
-from modeling.images import open_image, read_header
+from modeling.images import open_image, undecoded
 
 CUT = 0.04  # of width and height, from each edge
 
@@ -48,7 +48,7 @@ def stored_picture(content: bytes, part: str = "") -> bytes:
 def _in_srgb(content: bytes) -> Image.Image:
     """The RGB picture, upright; numbers without a profile, or with a damaged one, are taken for sRGB."""
     picture = open_image(content)
-    header = read_header(content)
+    header = undecoded(content)
     if not (profile := header.info.get("icc_profile")):
         return picture
     try:

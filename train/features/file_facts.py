@@ -4,9 +4,10 @@ Stored in the feature bank beside the embeddings, so that the bias audit needs n
 """
 
 import pyarrow as pa
-from PIL import Image, ImageFile
+from PIL import Image
 
 from modeling.compression import jpeg_quality
+from modeling.file_header import Header
 from modeling.images import ImageError, open_image, read_bytes, read_header
 
 from ..data.perceptual_hash import HASH_SIDE, perceptual_hash
@@ -63,7 +64,7 @@ def file_facts(content: bytes, picture: Image.Image) -> dict:
     }
 
 
-def _metadata(header: ImageFile.ImageFile) -> str:
+def _metadata(header: Header) -> str:
     """Kinds of metadata in the header, joined by +."""
     kinds = {"exif": "exif", "icc_profile": "icc", "xmp": "xmp", "comment": "comment"}
     found = [short for name, short in kinds.items() if header.info.get(name)]
