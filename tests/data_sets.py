@@ -1,5 +1,7 @@
 """Small files of the true schemas of public data sets, from their cards; see docs/data-sets.md."""
 
+import os
+
 import datasets
 
 from tests.pictures import picture
@@ -62,3 +64,13 @@ def write_openfake(folder):
         "release_date": [None, "2024-08", "2025-04"],
     }
     return write_parquet(folder / "test-00000-of-00001.parquet", columns, OPENFAKE)
+
+
+def lock_folder(folder):
+    """Put a folder below this one that nobody can list: its path is too long. A test may run as root."""
+    deepest = os.open(folder, os.O_RDONLY)
+    for _ in range(20):
+        os.mkdir(255 * "d", dir_fd=deepest)
+        parent, deepest = deepest, os.open(255 * "d", os.O_RDONLY, dir_fd=deepest)
+        os.close(parent)
+    os.close(deepest)

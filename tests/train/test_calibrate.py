@@ -8,6 +8,7 @@ from PIL import Image
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.cautions.known_data import KNOWN_DATA_FILE, KnownData
 from modeling.detector import Detector
+from tests.data_sets import lock_folder
 from tests.pictures import picture
 from train.calibrate import calibrate_checkpoint, describe
 from train.measure.conformal import conformal_operating_point
@@ -18,6 +19,15 @@ def test_what_is_promised_is_said():
     probabilities = np.arange(1, 20) / 20
     assert "at most 10.00%" in describe(conformal_operating_point(probabilities, 0.1))
     assert "at least 99 are needed" in describe(conformal_operating_point([1.0] * 98, 0.01))
+
+
+def test_what_few_photographs_cannot_support_comes_first():
+    probabilities = np.arange(100) / 100
+    assert describe(conformal_operating_point(probabilities, 0.01)).startswith(
+        "Few photographs: with 100 the rate of this threshold may be 2.95% and not 1.00%; 399 bring it under 2.00%."
+    )
+    point = conformal_operating_point(np.arange(399) / 399, 0.01)
+    assert point.fpr_bound_95 < 0.02 and describe(point).startswith('"generated" from probability')
 
 
 @pytest.fixture
@@ -39,9 +49,9 @@ def test_calibrate_writes_a_copy_that_flags_what_it_promised(checkpoint, tmp_pat
     (photographs / "notes.txt").write_text("not a picture")
     before = (checkpoint / "config.json").read_bytes()
     arguments = CalibrateArguments(str(photographs), str(tmp_path / "copy"), str(checkpoint), target_fpr=0.1)
-    point, unreadable = calibrate_checkpoint(arguments)
+    point, left_out = calibrate_checkpoint(arguments)
     assert (point.photographs, point.flagged) == (30, 3 - 1)  # rank ceil(31 * 0.9) = 28 of 30
-    assert [entry.error.split(": ")[0] for entry in unreadable] == [str(photographs / "notes.txt")]
+    assert [reason.split(": ")[0] for reason in left_out] == [str(photographs / "notes.txt")]
     assert (checkpoint / "config.json").read_bytes() == before
     detections = Detector.from_pretrained(tmp_path / "copy").detect_many(sorted(photographs.rglob("*.png")))
     assert sum(detection.verdict == "generated" for detection in detections) == point.flagged
@@ -73,6 +83,42 @@ def test_calibrate_sets_the_thresholds_for_pictures_without_a_text(checkpoint, t
     assert copy.model.config.measured(with_text=False)["target_fpr"] == 0.2
     detections = copy.detect_many(sorted(photographs.iterdir()))
     assert sum(detection.verdict == "generated" for detection in detections) == point.flagged
+
+
+def test_near_duplicates_count_once(checkpoint, tmp_path):
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    rng = np.random.default_rng(0)
+    for index in range(9):
+        Image.fromarray(rng.integers(256, size=(40, 40, 3), dtype=np.uint8)).save(photographs / f"{index}.png")
+    for copy in range(5):
+        with Image.open(photographs / "3.png") as image:
+            image.save(photographs / f"copy-{copy}.jpg", quality=90 - copy)
+    arguments = CalibrateArguments(str(photographs), str(tmp_path / "copy"), str(checkpoint), target_fpr=0.2)
+    point, left_out = calibrate_checkpoint(arguments)
+    assert (point.photographs, point.flagged) == (9, 1)
+    assert left_out == [f"5 near-duplicates of others, which count once; first {photographs / 'copy-0.jpg'}"]
+
+
+@pytest.mark.parametrize("name", ["generated", "Fake"])
+def test_calibrate_refuses_a_folder_with_generated_pictures(checkpoint, tmp_path, name):
+    for folder in ("real", name):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "a.png").write_bytes(picture(1, 0))
+    arguments = CalibrateArguments(str(tmp_path / "data"), str(tmp_path / "copy"), str(checkpoint))
+    with pytest.raises(ValueError, match=f"must hold real photographs only, got the folder '{name}'"):
+        calibrate_checkpoint(arguments)
+    assert not (tmp_path / "copy").exists()
+
+
+def test_folders_that_calibrate_cannot_read_are_said(checkpoint, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.png").write_bytes(picture(1, 0))
+    lock_folder(tmp_path / "data")
+    _, left_out = calibrate_checkpoint(
+        CalibrateArguments(str(tmp_path / "data"), str(tmp_path / "copy"), str(checkpoint), target_fpr=0.5)
+    )
+    assert len(left_out) == 1 and left_out[0].startswith("1 folders below ") and "could not be read" in left_out[0]
 
 
 def test_calibrate_refuses_what_is_no_folder_of_photographs(checkpoint, tmp_path):

@@ -86,4 +86,12 @@ def least_photographs(target_fpr: float) -> int:
     return math.ceil(round(1 / target_fpr, 9)) - 1
 
 
-__all__ = ["OperatingPoint", "as_field", "conformal_operating_point", "least_photographs"]
+def photographs_for(target_fpr: float, bound: float) -> int:
+    """How many photographs it takes so that the rate of the threshold itself stays under `bound`, 95 times in 100."""
+    above = 1  # how many of the photographs lie above the threshold
+    while beta.ppf(0.95, above, round(above / target_fpr, 9) - above) > bound:
+        above += 1
+    return math.ceil(round(above / target_fpr, 9)) - 1
+
+
+__all__ = ["OperatingPoint", "as_field", "conformal_operating_point", "least_photographs", "photographs_for"]

@@ -1,6 +1,7 @@
 """Pictures that are nearly the same, by the distance of their perceptual hashes (ImageHash's pHash of 256 bits)."""
 
 import shlex
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -81,6 +82,22 @@ def check_sources_apart(pictures: pd.DataFrame, *, most_comparisons: int = MOST_
         f"{len(first)} near-duplicates lie in two sources, first {example}: hold the sources out together by "
         f"--merge_sources {merged}, or leave one of each two pictures out of the data."
     )
+
+
+def first_of_each(hashes: Sequence[str], *, most_comparisons: int = MOST_COMPARISONS) -> NDArray[np.bool_]:
+    """Which pictures (N,) stand for themselves: of near-duplicates, and of their near-duplicates, only the first.
+
+    Args:
+        hashes: perceptual hashes in hexadecimal.
+        most_comparisons: from so many on only equal hashes count.
+    """
+    pictures = pd.DataFrame({"perceptual_hash": list(hashes)})
+    first, second, _ = _pairs(pictures, _limit(len(pictures) ** 2, most_comparisons))
+    links = coo_array((np.ones(len(first)), (first, second)), shape=(len(pictures), len(pictures)))
+    _, component = connected_components(links, directed=False)
+    is_first = np.zeros(len(pictures), bool)
+    is_first[np.unique(component, return_index=True)[1]] = True
+    return is_first
 
 
 def without_record_ids(audit: BiasAudit) -> BiasAudit:
@@ -170,4 +187,4 @@ def _hashes(hashes: pd.Series) -> NDArray[np.uint64]:
     return np.frombuffer(joined, dtype=np.uint64).reshape(len(hashes), BITS // 64)
 
 
-__all__ = ["check_sources_apart", "find_duplicates", "without_record_ids"]
+__all__ = ["check_sources_apart", "find_duplicates", "first_of_each", "without_record_ids"]

@@ -4,6 +4,7 @@ from modeling.verdicts import VERDICTS
 
 from ..measure.schema import Evaluation
 from .audit import duplicates_warnings
+from .limits import limits_sentences
 from .markdown import number, percent
 from .nested import nested_lines
 from .text import input_lines
@@ -12,9 +13,10 @@ from .verdicts import NOT_CALIBRATED, families_sentences
 
 
 def summary(evaluation: Evaluation) -> str:
-    """A line a figure, with its 95 % interval."""
+    """What the data cannot support, then a line a figure, with its 95 % interval."""
     text = evaluation["text"]
-    lines = [text["warning"]] if text is not None and text["warning"] else []
+    lines = limits_sentences(evaluation)
+    lines += [text["warning"]] if text is not None and text["warning"] else []
     lines += [
         *duplicates_warnings(evaluation["bias_audit"]),
         *([NOT_CALIBRATED] if evaluation["fit"] and evaluation["fit"]["calibration"] is None else []),

@@ -15,6 +15,7 @@ from .audit import audit_section, duplicates_section, duplicates_warnings
 from .contents import contents_section
 from .evaluation_file import as_written
 from .groups import groups_section
+from .limits import limits_sentences
 from .markdown import cell, number, percent, share, share_and_interval, table
 from .nested import nested_section
 from .page import html_page
@@ -89,6 +90,7 @@ def _head(evaluation: Evaluation) -> str:
         f"{made['bank']['records_sha256'][:12]}, code {commit[:12]}{' with uncommitted changes' if changed else ''}, "
         f"{made['date']}."
     )
+    lines += [f"**{sentence}**" for sentence in limits_sentences(evaluation)]
     if fit is not None and fit["calibration"] is None:
         lines.append(f"**{NOT_CALIBRATED}**")
     lines += worst_sentences(evaluation["worst"])

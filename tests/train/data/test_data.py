@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 
 from modeling.images import open_image
-from tests.data_sets import encoded, write_parquet
+from tests.data_sets import encoded, lock_folder, write_parquet
 from tests.picture_server import is_loopback
 from tests.pictures import picture
 from train.data.records import DataArguments, load_records
@@ -216,13 +216,7 @@ def test_a_folder_of_pictures_that_is_no_class_is_named(tmp_path):
 
 def test_a_folder_that_cannot_be_read_is_said_and_counted(tmp_path, caplog):
     folder = pictures_in(tmp_path, "real/a.png")
-    # Whoever runs the tests may be allowed to read everything, but nobody by a name that is too long.
-    deepest = os.open(tmp_path / "real", os.O_RDONLY)
-    for _ in range(20):
-        os.mkdir(255 * "d", dir_fd=deepest)
-        parent, deepest = deepest, os.open(255 * "d", os.O_RDONLY, dir_fd=deepest)
-        os.close(parent)
-    os.close(deepest)
+    lock_folder(tmp_path / "real")
     assert load_records(DataArguments(data=folder))["record_id"][:] == ["real/a.png"]
     assert f"1 folders below {tmp_path / 'real'} could not be read, and what they hold is left out" in caplog.text
     assert "(File name too long)" in caplog.text

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from train.measure.conformal import conformal_operating_point
+from train.measure.conformal import conformal_operating_point, photographs_for
 
 DRAWS = 1000
 
@@ -61,3 +61,11 @@ def test_too_few_photographs_promise_nothing_and_flag_nothing():
 def test_what_cannot_be_calibrated_is_refused(probabilities, target, message):
     with pytest.raises(ValueError, match=message):
         conformal_operating_point(probabilities, target)
+
+
+@pytest.mark.parametrize("target", [0.01, 0.05])
+def test_so_many_photographs_bring_the_bound_under_twice_the_target(target):
+    enough = photographs_for(target, 2 * target)
+    fewer = enough - round(1 / target)  # one photograph less above the threshold
+    bounds = [conformal_operating_point(np.arange(n) / n, target).fpr_bound_95 for n in (fewer, enough)]
+    assert bounds[1] <= 2 * target < bounds[0]
