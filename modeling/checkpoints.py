@@ -33,6 +33,7 @@ CODE_FILES = (
     "modeling_robust_clip.py",
     "image_processing_robust_clip.py",
     "colour_robust_clip.py",
+    "srgb_robust_clip.py",
 )
 
 

@@ -1,13 +1,15 @@
-"""The RGB picture that a viewer shows of any PIL image: upright, transparent parts on white, deep grey values scaled.
+"""The RGB picture that a viewer shows of any PIL image: upright, in sRGB, on white, deep grey values scaled.
 
-Published with the weights as remote code. It imports only numpy and Pillow, so that a process that opens pictures
-starts without torch.
+Published with the weights as remote code. It imports only numpy, Pillow and its own siblings, so that a process that
+opens pictures starts without torch.
 """
 
 import struct
 
 import numpy as np
 from PIL import Image
+
+from .srgb_robust_clip import to_srgb
 
 EXIF_ORIENTATION = 0x0112
 UPRIGHT = {
@@ -43,7 +45,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return turned
 
 
-def _deep_to_rgb(image: Image.Image) -> Image.Image:
+def _deep_to_grey(image: Image.Image) -> Image.Image:
     """Scale 16-bit, 32-bit and float grey values to 8 bits; Pillow's own conversion clips them at 255.
 
     White is 65535 for 16-bit modes. The modes "I" and "F" do not say what white is: it is the smallest of the usual
@@ -64,7 +66,7 @@ def _deep_to_rgb(image: Image.Image) -> Image.Image:
         white = next(white for limit, white in ranges if peak <= limit)
     values *= 255.0 / white
     np.clip(np.rint(values, out=values), 0.0, 255.0, out=values)
-    return Image.fromarray(values.astype(np.uint8)).convert("RGB")
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -75,22 +77,23 @@ def to_rgb(image: Image.Image) -> Image.Image:
             otherwise left alone.
 
     Returns:
-        An "RGB" image: upright, transparent parts on white, deep grey values scaled. An upright opaque RGB image is
-        returned as it is, pixels untouched.
+        An "RGB" image: upright, its declared colours turned into sRGB, transparent parts on white, deep grey values
+        scaled. An upright opaque RGB image that declares no colours but sRGB is returned as it is, pixels untouched.
     """
     image.load()
     image = _upright(image)
     if image.mode == "F" or image.mode.startswith("I"):
-        return _deep_to_rgb(image)
+        return to_srgb(_deep_to_grey(image), image.info)
     if image.mode == "La":  # premultiplied grey: Pillow converts it to "LA" and to nothing else
         image = image.convert("LA")
     keyed = "transparency" in image.info and image.mode in COLOUR_KEY_MODES
     if keyed or image.mode in ("LA", "PA", "RGBA", "RGBa") or (image.mode == "P" and image.has_transparency_data):
         layer = image.convert("RGBA")
+        colours = to_srgb(image.convert("L") if image.mode == "LA" else layer.convert("RGB"), image.info)
         picture = Image.new("RGB", layer.size, "white")
-        picture.paste(layer, mask=layer)
+        picture.paste(colours, mask=layer.getchannel("A"))
         return picture
-    return image if image.mode == "RGB" else image.convert("RGB")
+    return to_srgb(image if image.mode in ("RGB", "L", "CMYK") else image.convert("RGB"), image.info)
 
 
 __all__ = ["to_rgb"]

@@ -10,6 +10,7 @@ LOADABLE = {
     ".gitattributes",
     "README.md",
     "colour_robust_clip.py",
+    "srgb_robust_clip.py",
     "config.json",
     "configuration_robust_clip.py",
     "image_processing_robust_clip.py",
