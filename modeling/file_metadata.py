@@ -6,24 +6,28 @@ pixels, behind which many programs write. So the few EXIF fields of interest and
 only what is asked for, each within a limit, nothing recursive. Of coordinates only their presence is noted.
 """
 
-import html
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from .images import FIELD_SIZES, read_header
+from .xmp import read_xmp
 
 MAX_TEXT = 2**20  # bytes of one text, XMP packet or EXIF field
 MAX_TEXTS = 64
 MAX_CHUNKS = 50_000  # a PNG of 50 MB in the usual 8 KB pieces has 6,400
 MAX_ENTRIES = 1_000  # of one EXIF directory; cameras write under a hundred
+MAX_SEGMENTS = 2_000  # of a JPEG before its pixels; real ones have under a hundred
 
 MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT = 0x010F, 0x0110, 0x0131, 0x010E, 0x9286
 EXPOSURE_TIME, F_NUMBER, ISO, DATE_TAKEN, FOCAL_LENGTH, LENS = 0x829A, 0x829D, 0x8827, 0x9003, 0x920A, 0xA434
+ARTIST, PROCESSING_SOFTWARE, XP_COMMENT = 0x013B, 0x000B, 0x9C9C
 _XMP, _EXIF_DIRECTORY, _GPS_DIRECTORY, _LATITUDE, _LONGITUDE = 0x02BC, 0x8769, 0x8825, 2, 4
 _WANTED = {MAKE, MODEL, SOFTWARE, DESCRIPTION, USER_COMMENT, LENS, DATE_TAKEN, _XMP}
+_WANTED |= {ARTIST, PROCESSING_SOFTWARE, XP_COMMENT}
 # Of these the presence is enough.
 CAPTURE_SETTINGS = (EXPOSURE_TIME, F_NUMBER, ISO, DATE_TAKEN, FOCAL_LENGTH)
 
@@ -35,6 +39,7 @@ class FileMetadata:
     Attributes:
         format: Pillow's name, such as "PNG".
         texts: a PNG's text chunks by keyword, and a JPEG's or GIF's comment as "Comment"; the first of a name stays.
+        comments: all comments of a JPEG.
         exif: text of the EXIF fields of interest by tag; "" where only the presence is of interest.
         xmp: the XMP packet.
         credit: the IPTC credit line of a JPEG.
@@ -43,22 +48,20 @@ class FileMetadata:
 
     format: str
     texts: dict[str, str] = field(default_factory=dict)
+    comments: list[str] = field(default_factory=list)
     exif: dict[int, str] = field(default_factory=dict)
     xmp: str = ""
     credit: str = ""
     has_location: bool = False
 
-    def xmp_value(self, name: str) -> str:
-        """The first value of an XMP property by its local name, as attribute or element; "" if there is none.
+    @cached_property
+    def xmp_values(self) -> dict[str, list[str]]:
+        """All values of the XMP properties by local name, once everything is read."""
+        return read_xmp(self.xmp)
 
-        A bounded pattern instead of an XML parser: no nesting, entity or broken tag can then cost time or memory.
-        """
-        found = re.search(
-            rf"""[\s:]{name}\s{{0,9}}=\s{{0,9}}(?:"([^"]{{0,20000}})"|'([^']{{0,20000}})')"""
-            rf"""|<(?:[\w-]{{1,40}}:)?{name}(?:\s[^<>]{{0,400}})?>\s{{0,99}}(?:<rdf:[^<>]{{0,200}}>\s{{0,99}}){{0,3}}([^<]{{1,20000}})""",
-            self.xmp,
-        )
-        return html.unescape(next(filter(None, found.groups()), "")).strip() if found else ""
+    def xmp_value(self, name: str) -> str:
+        """The first value of an XMP property by its local name; "" if there is none."""
+        return next(iter(self.xmp_values.get(name, ())), "")
 
 
 def read_metadata(data: bytes) -> FileMetadata:
@@ -82,6 +85,8 @@ def read_metadata(data: bytes) -> FileMetadata:
         metadata.xmp = metadata.xmp or _decoded(info.get("xmp"))
         if comment := _decoded(info.get("comment")):
             metadata.texts["Comment"] = comment
+        if metadata.format == "JPEG":
+            metadata.comments = [_decoded(content) for content in _jpeg_comments(data)]
         metadata.credit = _iptc_credit(info.get("photoshop"))
     # Signed records hold their copy of the EXIF fields in clear.
     if metadata.xmp_value("GPSLatitude") or b"exif:GPSLatitude" in data:
@@ -94,6 +99,19 @@ def _decoded(value: object, encoding: str = "utf-8") -> str:
     if isinstance(value, bytes):
         value = value[:MAX_TEXT].decode(encoding, errors="replace")
     return value[:MAX_TEXT].strip("\0 ") if isinstance(value, str) else ""
+
+
+def _jpeg_comments(data: bytes) -> Iterator[bytes]:
+    """The comments before a JPEG's pixels; Pillow keeps only the last one."""
+    position, found = 2, 0
+    for _ in range(MAX_SEGMENTS):
+        if position + 4 > len(data) or data[position] != 0xFF or data[position + 1] == 0xDA or found == MAX_TEXTS:
+            return
+        (length,) = struct.unpack_from(">H", data, position + 2)
+        if data[position + 1] == 0xFE:
+            found += 1
+            yield data[position + 4 : position + 2 + length]
+        position += 2 + length
 
 
 def _read_png(data: bytes, metadata: FileMetadata) -> None:
@@ -160,6 +178,8 @@ def _read_exif(data: object, metadata: FileMetadata) -> None:
     for tag, value in entries.items():
         if tag == USER_COMMENT:
             metadata.exif.setdefault(tag, _user_comment(value, order))
+        elif tag == XP_COMMENT:
+            metadata.exif.setdefault(tag, _decoded(value, "utf-16-le"))
         elif tag == _XMP:
             metadata.xmp = metadata.xmp or _decoded(value)
         elif tag in _WANTED:
@@ -207,14 +227,18 @@ def _iptc_credit(blocks: object) -> str:
 
 
 __all__ = [
+    "ARTIST",
     "CAPTURE_SETTINGS",
     "DATE_TAKEN",
     "DESCRIPTION",
     "LENS",
     "MAKE",
+    "MAX_TEXT",
     "MODEL",
+    "PROCESSING_SOFTWARE",
     "SOFTWARE",
     "USER_COMMENT",
+    "XP_COMMENT",
     "FileMetadata",
     "read_metadata",
 ]

@@ -8,6 +8,8 @@ from functools import partial
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from modeling.examination import Examination
+from modeling.provenance.content_credentials import TRUST_LIST_DATE
+from modeling.provenance.searched import SYNTHID_CHECKS, SYNTHID_GENERATORS, searched
 from modeling.sentences import sentence
 from modeling.verdicts import GENERATED, REAL, UNCERTAIN
 
@@ -92,8 +94,15 @@ def stability_html(answer: Examination, language: str) -> str:
 
 def provenance_html(answer: Examination, language: str) -> str:
     """What the file itself says, each finding with its strength."""
+    found = answer.provenance
     return _templates.get_template("provenance.html").render(
-        say=_sayer(language), language=language, provenance=answer.provenance
+        say=_sayer(language),
+        language=language,
+        provenance=found,
+        searched=searched(found.evidence) if found else (),
+        trust_list_date=TRUST_LIST_DATE,
+        synthid_generators=SYNTHID_GENERATORS,
+        synthid_checks=SYNTHID_CHECKS,
     )
 
 

@@ -29,7 +29,7 @@ from .source_types import POINTS_TO, source_kind
 
 # Of the lists in the pinned version of encypher-c2pa: C2PA's of signers and of time stamps, and IPTC's of publishers.
 TRUST_LIST_DATE = "2026-09-24"
-TIME_LIMIT = 10.0  # seconds; a signed file of 50 MB takes about one
+TIME_LIMIT = 4.0  # seconds; a signed file of 50 MB takes half of one
 WORKER = Path(__file__).with_name("credentials_worker.py")
 # By Pillow's names of the formats.
 MIME_TYPES = {name: f"image/{name.lower()}" for name in ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "HEIF")}

@@ -5,7 +5,7 @@ What stands in a file was written by whoever made it, so it is cut, cleaned and 
 
 import unicodedata
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from ..sentences import sentence
 
@@ -32,6 +32,20 @@ class Evidence:
     values: dict[str, str] = field(default_factory=dict)
     points_to: PointsTo = "nothing"
     strength: Strength = "weak"
+
+    @property
+    def short(self) -> str:
+        """The finding in a table's cell: its code and what it names, such as "generator (ComfyUI)"."""
+        return f"{self.code} ({', '.join(self.values.values())})" if self.values else self.code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON, without words."""
+        return {
+            "code": self.code,
+            "values": dict(self.values),
+            "points_to": self.points_to,
+            "strength": self.strength,
+        }
 
     def sentence(self, language: str = "en") -> str:
         """The finding in words, in one of `modeling.sentences.LANGUAGES`."""

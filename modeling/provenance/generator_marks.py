@@ -1,19 +1,30 @@
 """Marks that image generators leave in a file: settings they store, and names they sign with.
 
-A tool and, where it is stated, a model are named. The prompt is its author's private text: that one is there is said,
-it is never shown. All of this is unsigned; anybody can add or remove it.
+Settings stand in text chunks, in comments, in EXIF and XMP, or in the lowest bits of the pixels. A tool and, where it
+is stated, a model are named. The prompt is its author's private text: that one is there is said, it is never shown.
+All of this is unsigned; anybody can add or remove it.
 """
 
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..file_metadata import DESCRIPTION, MAKE, MODEL, SOFTWARE, USER_COMMENT, FileMetadata
+from ..file_metadata import (
+    ARTIST,
+    DESCRIPTION,
+    MAKE,
+    MODEL,
+    PROCESSING_SOFTWARE,
+    SOFTWARE,
+    USER_COMMENT,
+    XP_COMMENT,
+    FileMetadata,
+)
 from .evidence import Evidence, clean
 
 # How the Software field of FLUX's and Qwen's own programs begins; maker and model stand where a camera writes its own.
 AI_GENERATED = re.compile(r"ai generated", re.IGNORECASE)
-EDITED_WITH = re.compile(r"edited (with|by|using) ", re.IGNORECASE)
+EDITED_WITH = re.compile(r"edited (with|by|using) |(?=apple photos clean up)", re.IGNORECASE)
 # Looked for in what a program writes about itself (Software, CreatorTool, Credit, Make), never in free text: a caption
 # may name anything.
 _NAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -39,11 +50,18 @@ _NAMES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"bing image creator|microsoft designer", "Microsoft"),
         (r"leonardo\.?ai|leonardo ai", "Leonardo AI"),
         (r"ideogram", "Ideogram"),
+        (r"imagined with ai|\bmeta ai\b", "Meta AI"),
+        (r"\bgrok\b", "Grok"),
+        (r"recraft", "Recraft"),
+        (r"doubao|豆包|jimeng|即梦|dreamina|seedream", "ByteDance (Doubao, Jimeng)"),
+        (r"\bqwen|通义", "Qwen"),
+        (r"hunyuan|混元", "Hunyuan"),
         (r"stable ?diffusion", "Stable Diffusion"),
     )
 )
 MAX_SETTINGS = 20_000  # characters; the web UI's line of settings has a few hundred
 _MIDJOURNEY_JOB = re.compile(r"\bJob ID: [0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _WEBUI_SETTINGS = re.compile(r"\bSteps: \d{1,5}, [^\n]{0,400}?\bSampler: ")
 
 
@@ -56,10 +74,15 @@ class Mark:
     has_prompt: bool = False
 
 
-def generator_evidence(metadata: FileMetadata) -> list[Evidence]:
-    """The generators whose marks a file bears, each once, and whether a prompt is stored."""
+def generator_evidence(metadata: FileMetadata, hidden: str | None = None) -> list[Evidence]:
+    """The generators whose marks a file bears, each once, and whether a prompt is stored.
+
+    Args:
+        metadata: the words in the file.
+        hidden: those in its pixels; `None` if there are none.
+    """
     marks: dict[str, Mark] = {}
-    for mark in (*_stored_settings(metadata), *_names(metadata)):
+    for mark in (*_stored_settings(metadata), *_settings_text(hidden or ""), *_names(metadata)):
         known = marks.setdefault(mark.tool, mark)
         marks[mark.tool] = Mark(mark.tool, known.model or mark.model, known.has_prompt or mark.has_prompt)
     evidence = []
@@ -67,7 +90,10 @@ def generator_evidence(metadata: FileMetadata) -> list[Evidence]:
         values = {"tool": mark.tool} | ({"model": mark.model} if mark.model else {})
         code = "generator_model" if mark.model else "generator"
         evidence.append(Evidence(code, values, "generated", "moderate"))
-    if any(mark.has_prompt for mark in marks.values()):
+    if hidden is not None:
+        evidence.append(Evidence("hidden_settings", {}, "generated", "moderate"))
+    has_prompt = any(metadata.xmp_value(name) for name in ("AIPromptInformation", "AIPromptWriterName"))
+    if has_prompt or any(mark.has_prompt for mark in marks.values()):
         evidence.append(Evidence("prompt", {}, "generated", "weak"))
     return evidence
 
@@ -83,9 +109,14 @@ def _names(metadata: FileMetadata) -> Iterator[Mark]:
     software = exif.get(SOFTWARE, "")
     if AI_GENERATED.match(software):
         yield Mark(clean(exif.get(MAKE)) or clean(software), clean(exif.get(MODEL)), DESCRIPTION in exif)
+    if _UUID.fullmatch(exif.get(ARTIST, "")) and exif.get(DESCRIPTION, "").startswith("Signature:"):
+        yield Mark("Grok")
+    if system := clean(metadata.xmp_value("AISystemUsed")):  # IPTC 2025.1
+        yield Mark(generator_name(system) or system, clean(metadata.xmp_value("AISystemVersionUsed")))
     fields = (
         software,
         exif.get(MAKE, ""),
+        exif.get(PROCESSING_SOFTWARE, ""),
         metadata.texts.get("Software", ""),
         metadata.credit,
         metadata.xmp_value("CreatorTool"),
@@ -121,7 +152,9 @@ def _stored_settings(metadata: FileMetadata) -> Iterator[Mark]:
         settings = metadata.xmp_value("UserComment")
         yield Mark("Draw Things", _json_name(settings, "model"), bool(settings))
     candidates = [texts.get(key, "") for key in ("parameters", "prompt", "workflow", "Comment", "generation_data")]
-    candidates += [metadata.exif.get(tag, "") for tag in (USER_COMMENT, DESCRIPTION, MAKE, MODEL)]
+    candidates += metadata.comments
+    candidates += [metadata.exif.get(tag, "") for tag in (USER_COMMENT, XP_COMMENT, DESCRIPTION, MAKE, MODEL)]
+    candidates += [metadata.xmp_value(name) for name in ("UserComment", "description", "parameters", "prompt")]
     for text in candidates:
         yield from _settings_text(text)
 
@@ -137,7 +170,7 @@ def _settings_text(text: str) -> Iterator[Mark]:
     elif '"use_stable_diffusion_model"' in text:
         yield Mark("Easy Diffusion", _json_name(text, "use_stable_diffusion_model"), '"prompt"' in text)
     elif re.search(r'"(v4_prompt|noise_schedule|uncond_scale)\\?"', text):  # in a JPEG as JSON within JSON
-        yield Mark("NovelAI", has_prompt="prompt" in text)
+        yield Mark("NovelAI", _json_name(text, "Source"), "prompt" in text)
     elif found := _WEBUI_SETTINGS.search(text[-MAX_SETTINGS:]):
         # The line of settings follows the prompts, which may hold anything.
         settings = text[text.rfind("Steps: ") :][:MAX_SETTINGS]

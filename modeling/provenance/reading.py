@@ -8,11 +8,22 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from ..file_metadata import CAPTURE_SETTINGS, LENS, MAKE, MODEL, SOFTWARE, FileMetadata, read_metadata
-from .content_credentials import read_credentials
-from .evidence import Evidence, Strength, clean
+from ..file_metadata import (
+    CAPTURE_SETTINGS,
+    LENS,
+    MAKE,
+    MODEL,
+    PROCESSING_SOFTWARE,
+    SOFTWARE,
+    FileMetadata,
+    read_metadata,
+)
+from .content_credentials import TRUST_LIST_DATE, read_credentials
+from .evidence import Evidence, clean
 from .generator_marks import AI_GENERATED, EDITED_WITH, generator_evidence, generator_name
-from .source_types import POINTS_TO, source_kind
+from .hidden_settings import read_hidden_settings
+from .labels import label_evidence
+from .searched import searched
 
 _EDITORS = re.compile(
     r"\b(photoshop|lightroom|camera raw|gimp|affinity|pixelmator|snapseed|picsart|canva|capture one|darktable"
@@ -21,6 +32,8 @@ _EDITORS = re.compile(
     re.IGNORECASE,
 )
 _SETTINGS_AS_MAKE = re.compile(r"(prompt|workflow) ?:", re.IGNORECASE)  # ComfyUI's, in a WebP
+_XMP_CAPTURE_SETTINGS = ("ExposureTime", "FNumber", "ISOSpeedRatings", "DateTimeOriginal", "FocalLength")
+_MAX_EDITORS = 5
 _STRENGTH_ORDER = ("strong", "moderate", "weak")
 
 
@@ -36,20 +49,21 @@ class Provenance:
     evidence: tuple[Evidence, ...]
     has_location: bool
 
+    @property
+    def marks(self) -> tuple[Evidence, ...]:
+        """The findings of a file that says something."""
+        return tuple(item for item in self.evidence if item.code != "absent")
+
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON, each finding with its English sentence."""
         return {
-            "evidence": [
-                {
-                    "code": item.code,
-                    "values": dict(item.values),
-                    "points_to": item.points_to,
-                    "strength": item.strength,
-                    "sentence": item.sentence(),
-                }
-                for item in self.evidence
-            ],
+            "evidence": [item.to_dict() | {"sentence": item.sentence()} for item in self.evidence],
             "has_location": self.has_location,
+            "searched": [
+                {"code": kind.code, "found": kind.found, "generators": list(kind.generators)}
+                for kind in searched(self.evidence)
+            ],
+            "trust_list_date": TRUST_LIST_DATE,
         }
 
 
@@ -71,8 +85,8 @@ def read_provenance(data: bytes, trust_anchors: str = "", time_stamp_anchors: st
     metadata = read_metadata(data)
     found = [
         *read_credentials(data, metadata.format, trust_anchors, time_stamp_anchors),
-        *_label_evidence(metadata),
-        *generator_evidence(metadata),
+        *label_evidence(metadata),
+        *generator_evidence(metadata, read_hidden_settings(data)),
         *_camera_evidence(metadata),
         *_editor_evidence(metadata),
     ]
@@ -83,47 +97,36 @@ def read_provenance(data: bytes, trust_anchors: str = "", time_stamp_anchors: st
     return Provenance(tuple(distinct.values()) or (Evidence("absent"),), metadata.has_location)
 
 
-def _label_evidence(metadata: FileMetadata) -> list[Evidence]:
-    """Labels that anybody can set: IPTC's source type, China's mark for AI content, and a record stored elsewhere."""
-    evidence = []
-    if kind := source_kind(metadata.xmp_value("DigitalSourceType")):
-        strength: Strength = "moderate" if "generated" in kind else "weak"
-        evidence.append(Evidence(f"stated_{kind}", {}, POINTS_TO[kind], strength))
-    aigc = metadata.texts.get("AIGC") or metadata.xmp_value("AIGC")
-    if label := re.search(r'"Label"\s{0,9}:\s{0,9}"?([123])\b', aigc):
-        certain = label[1] == "1"
-        evidence.append(
-            Evidence("aigc" if certain else "aigc_possible", {}, "generated", "moderate" if certain else "weak")
-        )
-    if metadata.xmp_value("provenance").lower().startswith("http"):
-        evidence.append(Evidence("credentials_elsewhere"))
-    return evidence
-
-
 def _camera_evidence(metadata: FileMetadata) -> list[Evidence]:
     """A camera's make, model and settings. A photo of a screen has them too, and anybody can write them."""
     exif = metadata.exif
-    make, model, software = clean(exif.get(MAKE)), clean(exif.get(MODEL)), exif.get(SOFTWARE, "")
+    make = clean(exif.get(MAKE)) or clean(metadata.xmp_value("Make"))  # some editors keep only the copy in XMP
+    model = clean(exif.get(MODEL)) or clean(metadata.xmp_value("Model"))
+    software = exif.get(SOFTWARE, "")
     # Some generators write their own name or their settings in these fields.
     named = generator_name(make) or generator_name(software) or AI_GENERATED.match(software)
     if not make or named or _SETTINGS_AS_MAKE.match(make):
         return []
     camera = model if model.lower().startswith(make.lower()) else clean(f"{make} {model}")
-    if not model or sum(tag in exif for tag in CAPTURE_SETTINGS) < 3:
+    in_xmp = sum(name in metadata.xmp_values for name in _XMP_CAPTURE_SETTINGS)
+    if not model or max(in_xmp, sum(tag in exif for tag in CAPTURE_SETTINGS)) < 3:
         return [Evidence("camera_name", {"camera": camera}, "camera", "weak")]
-    if lens := clean(exif.get(LENS)):
+    if lens := clean(exif.get(LENS)) or clean(metadata.xmp_value("LensModel") or metadata.xmp_value("Lens")):
         return [Evidence("camera_lens", {"camera": camera, "lens": lens}, "camera", "moderate")]
     return [Evidence("camera", {"camera": camera}, "camera", "moderate")]
 
 
 def _editor_evidence(metadata: FileMetadata) -> list[Evidence]:
     """A program for editing pictures by the name that it left."""
-    names = (metadata.exif.get(SOFTWARE, ""), metadata.texts.get("Software", ""), metadata.xmp_value("CreatorTool"))
+    exif, history = metadata.exif, metadata.xmp_values.get("softwareAgent", [])
+    names = [exif.get(SOFTWARE, ""), exif.get(PROCESSING_SOFTWARE, ""), metadata.texts.get("Software", "")]
+    names += [metadata.xmp_value("CreatorTool"), *history[:100]]
     editors = [name for name in names if _EDITORS.search(name[:400]) and not generator_name(name)]
     for credit in (metadata.credit, metadata.xmp_value("Credit")):
         if found := EDITED_WITH.match(credit):  # "Edited with Google AI"
             editors.append(credit[found.end() :])
-    return [Evidence("editor", {"tool": name}, "edited", "weak") for name in dict.fromkeys(map(clean, editors))]
+    distinct = list(dict.fromkeys(map(clean, editors)))[:_MAX_EDITORS]
+    return [Evidence("editor", {"tool": name}, "edited", "weak") for name in distinct]
 
 
 __all__ = ["Evidence", "Provenance", "read_provenance"]

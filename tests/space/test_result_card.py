@@ -1,5 +1,6 @@
 """The words and the HTML of the answer."""
 
+import dataclasses
 import re
 
 import pytest
@@ -7,9 +8,13 @@ from PIL import Image
 
 from modeling.detector import Detection
 from modeling.examination import Examination
+from modeling.provenance.content_credentials import TRUST_LIST_DATE
+from modeling.provenance.reading import read_provenance
+from modeling.provenance.searched import SYNTHID_CHECKS, searched
 from modeling.sentences import LANGUAGES, sentence
 from modeling.stability import Stability
-from space.result_card import card_html, error_rates, stability_html
+from space.result_card import card_html, error_rates, provenance_html, stability_html
+from tests.modeling.provenance.marked_files import COMFY, with_texts
 from train.measure.conformal import as_field, conformal_operating_point
 
 RATES = {"false_positive_rate": 0.03, "true_positive_rate": 0.47, "false_negative_rate": 0.18}
@@ -31,6 +36,22 @@ def examination(operating_point=None, stability=None, **fields):
     return Examination(
         Detection(**(values | fields)), picture, "JPEG", 1000, "0123456789ab", operating_point, stability=stability
     )
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_was_looked_for_is_listed_with_who_writes_it(language):
+    found = dataclasses.replace(examination(), provenance=read_provenance(with_texts(prompt=COMFY)))
+    html = provenance_html(found, language).replace("&#39;", "'")
+    codes = ("credentials", "labels", "settings", "hidden_settings", "aigc")
+    assert [kind.code for kind in searched(found.provenance.evidence) if kind.found] == ["settings"]
+    for code in codes:
+        beginning = sentence("marks", code, language, generators="|").partition("|")[0]
+        assert beginning in words(html)
+    assert words(html).count(sentence("marks", "not_found", language)) >= 4
+    assert sentence("marks", "absence", language) in words(html)
+    assert TRUST_LIST_DATE in html
+    for address in SYNTHID_CHECKS.values():
+        assert f'href="{address}" target="_blank" rel="noopener noreferrer"' in html
 
 
 def words(html):

@@ -1,5 +1,6 @@
 """Files with the marks of real programs."""
 
+import gzip
 import io
 import json
 import struct
@@ -78,6 +79,27 @@ def chunk(name, data):
 
 def behind_the_pixels(*chunks):
     return encoded("PNG")[:-12] + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def with_hidden(text, way="alpha", compress=True, codec="PNG", mode="RGBA", length=None):
+    """Text in the lowest bits of the pixels: eight bits a letter, down the columns."""
+    content = gzip.compress(text.encode()) if compress else text.encode()
+    kind = ("png" if way == "alpha" else "rgb") + ("comp" if compress else "info")
+    size = 8 * len(content) if length is None else length
+    bits = np.unpackbits(np.frombuffer(f"stealth_{kind}".encode() + struct.pack(">I", size) + content, np.uint8))
+    pixels = np.random.default_rng(0).integers(0, 256, (96, 128, len(mode)), dtype=np.uint8)
+    if mode == "RGBA":
+        pixels[:, :, 3] = 255
+    columns = pixels.transpose(1, 0, 2)
+    flat = (columns[:, :, 3:] if way == "alpha" else columns[:, :, :3]).reshape(-1)
+    flat[: len(bits)] = flat[: len(bits)] & 0xFE | bits
+    if way == "alpha":
+        columns[:, :, 3] = flat.reshape(128, 96)
+    else:
+        columns[:, :, :3] = flat.reshape(128, 96, 3)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, mode).save(buffer, codec, **({"lossless": True, "exact": True} if codec == "WEBP" else {}))
+    return buffer.getvalue()
 
 
 def found(data):

@@ -147,7 +147,7 @@ def test_flipped_bytes_in_exif_alone_raise_nothing():
     data = rich("JPEG")
     exif = Image.open(io.BytesIO(data)).info["exif"]
     rng = np.random.default_rng(5)
-    for _ in range(2000):
+    for _ in range(500):
         damaged = bytearray(exif)
         for place in rng.integers(6, len(exif), size=4):
             damaged[place] = int(rng.choice([0, 255, rng.integers(256)]))

@@ -162,7 +162,7 @@ def test_settings_in_a_png_name_tool_and_model_and_keep_the_prompt_private(texts
     findings = found(data)
     assert findings["prompt"] == ("generated", "weak")
     assert set(findings) <= {"generator", "generator_model", "prompt"}
-    answer = json.dumps(read_provenance(data).to_dict())
+    answer = json.dumps(read_provenance(data).to_dict()["evidence"])
     assert "private" not in answer.replace("private text", "") and "hidden" not in answer and "Users" not in answer
 
 
@@ -283,7 +283,16 @@ def test_every_code_that_the_code_can_make_has_its_sentence_in_each_language():
         "aigc",
         "aigc_possible",
     }
-    codes |= {"camera", "camera_lens", "camera_name", "editor", "generator", "generator_model", "prompt"}
+    codes |= {
+        "camera",
+        "camera_lens",
+        "camera_name",
+        "editor",
+        "generator",
+        "generator_model",
+        "prompt",
+        "hidden_settings",
+    }
     values = dict.fromkeys(("tool", "model", "issuer", "actions", "camera", "lens", "date"), "NAME")
     for language in LANGUAGES:
         assert set(all_sentences(language)["provenance"]) == codes
