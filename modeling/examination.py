@@ -20,7 +20,7 @@ from .images import open_image, read_bytes, read_header
 from .provenance.reading import Provenance, read_provenance
 from .stability import Stability, measure_stability
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)

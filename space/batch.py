@@ -21,6 +21,7 @@ from PIL import Image
 
 from modeling.detector import Detection, Detector
 from modeling.images import ImageError, open_image
+from modeling.provenance import Evidence, read_provenance
 from modeling.sentences import sentence
 from modeling.verdicts import GENERATED, REAL, UNCERTAIN
 
@@ -43,12 +44,16 @@ class Row:
     Args:
         name: a label, not a path.
         detection: the answer, or why there is none.
+        marks: what the file says of itself; never part of the score.
         thumbnail: JPEG data, at most 96 pixels a side; `None` where the picture could not be read.
+        note: the strongest mark that points somewhere, as a sentence for the table.
     """
 
     name: str
     detection: Detection
     thumbnail: bytes | None = None
+    marks: tuple[Evidence, ...] = ()
+    note: str = ""
 
     @property
     def outcome(self) -> str:
@@ -56,8 +61,8 @@ class Row:
         return self.detection.verdict or UNREADABLE
 
     def to_dict(self) -> dict:
-        """The name and the fields of `Detection.to_dict()`, ready for JSON."""
-        return {"name": self.name, **self.detection.to_dict()}
+        """The name, the fields of `Detection.to_dict()` and the marks without their sentences, ready for JSON."""
+        return {"name": self.name, **self.detection.to_dict(), "marks": [mark.to_dict() for mark in self.marks]}
 
 
 def judge(
@@ -102,6 +107,7 @@ class _Opened:
     width: int
     height: int
     thumbnail: bytes
+    marks: tuple[Evidence, ...]
 
 
 def _judge_batch(detector: Detector, entries: Sequence[Entry], known: dict[str, Row], language: str) -> list[Row]:
@@ -122,11 +128,16 @@ def _judge_batch(detector: Detector, entries: Sequence[Entry], known: dict[str, 
         detections = detector.detect_prepared(torch.cat([opened.pixel_values for opened in fresh.values()]))
         for (sha256, opened), detection in zip(fresh.items(), detections, strict=True):
             detection = dataclasses.replace(detection, width=opened.width, height=opened.height, sha256=sha256)
-            known[sha256] = Row("", detection, opened.thumbnail)
+            known[sha256] = Row("", detection, opened.thumbnail, opened.marks, _note(opened.marks, language))
     return [
         dataclasses.replace(known[outcome], name=entry.name) if isinstance(outcome, str) else Row(entry.name, outcome)
         for entry, outcome in zip(entries, outcomes, strict=True)
     ]
+
+
+def _note(marks: Sequence[Evidence], language: str) -> str:
+    """The strongest mark that points somewhere, in words."""
+    return next((mark.sentence(language) for mark in marks if mark.points_to != "nothing"), "")
 
 
 def _open(detector: Detector, data: bytes) -> _Opened:
@@ -136,7 +147,7 @@ def _open(detector: Detector, data: bytes) -> _Opened:
     picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR)
     jpeg = io.BytesIO()
     picture.save(jpeg, "JPEG", quality=75)
-    return _Opened(pixel_values, width, height, jpeg.getvalue())
+    return _Opened(pixel_values, width, height, jpeg.getvalue(), read_provenance(data).marks)
 
 
 def select(rows: Iterable[Row], outcome: str = "all", text: str = "", order: str = "given") -> list[Row]:
@@ -172,11 +183,12 @@ def to_csv(rows: Iterable[Row]) -> str:
     A text that a spreadsheet would run as a formula gets an apostrophe in front: file names come from strangers.
     """
     file = io.StringIO(newline="")
-    columns = ["name", *(field.name for field in dataclasses.fields(Detection))]
+    columns = ["name", *(field.name for field in dataclasses.fields(Detection)), "marks"]
     writer = csv.DictWriter(file, columns)
     writer.writeheader()
     for row in rows:
-        writer.writerow({column: _cell(value) for column, value in row.to_dict().items()})
+        values = row.to_dict() | {"marks": ", ".join(mark.short for mark in row.marks)}
+        writer.writerow({column: _cell(value) for column, value in values.items()})
     return file.getvalue()
 
 

@@ -76,7 +76,7 @@ def table_value(rows: Sequence[Row], speak: Speak) -> dict:
                 None if row.detection.probability is None else round(100 * row.detection.probability, 1),
                 row.name,
                 f"{row.detection.width} × {row.detection.height}" if row.detection.width else "",
-                row.detection.error or "",
+                row.detection.error or row.note,
             ]
             for row in rows
         ],

@@ -39,7 +39,7 @@ SCHEMA = {
     "error": (str, type(None)),
     "file": {"format": str, "bytes": int},
     "cautions": list,
-    "provenance": {"evidence": list, "has_location": bool},
+    "provenance": {"evidence": list, "has_location": bool, "searched": list, "trust_list_date": str},
     "stability": {"probabilities": dict, "verdicts": dict, "flipped": list, "verdict": str, "sentence": str},
     "explanation": {"regions": list, "box": list, "method": str},
     "milliseconds": dict,

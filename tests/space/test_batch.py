@@ -18,6 +18,7 @@ from modeling.detector import Detection
 from modeling.images import ImageError
 from space.batch import Row, count_outcomes, judge, select, to_csv, to_json
 from space.uploads import BatchError, expand
+from tests.modeling.provenance.marked_files import CAMERA, SETTINGS, encoded, with_exif, with_texts
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PICTURES = [EXAMPLES / "china.jpg", EXAMPLES / "flux_dev.webp", EXAMPLES / "flower.jpg"]
@@ -201,6 +202,26 @@ def test_each_file_gets_the_detectors_own_answer(detector):
         assert dataclasses.replace(row.detection, **same) == dataclasses.replace(expected, **same)
 
 
+def test_marks_of_a_file_stand_in_its_row_and_private_content_does_not(detector, tmp_path):
+    gps, secret = {1: "N", 2: (48.0, 51.0, 29.5)}, "a private wish"
+    contents = {
+        "plain.jpg": encoded(),
+        "prompt.png": with_texts(parameters=f"{secret}\nSteps: 20, Sampler: Euler a, Model: =1+1"),
+        "camera.jpg": with_exif(main={**CAMERA, 315: secret}, inner=SETTINGS, gps=gps),
+    }
+    for name, data in contents.items():
+        (tmp_path / name).write_bytes(data)
+    plain, prompt, camera = judged(detector, [tmp_path / name for name in contents], language="es")
+    assert (plain.marks, plain.note, plain.to_dict()["marks"]) == ((), "", [])
+    assert [mark["code"] for mark in prompt.to_dict()["marks"]] == ["generator_model", "prompt"]
+    assert set(prompt.to_dict()["marks"][0]) == {"code", "values", "points_to", "strength"}
+    assert prompt.note.startswith("El archivo lleva la marca de Stable Diffusion web UI")
+    assert camera.to_dict()["marks"][0]["values"] == {"camera": "Canon EOS R5", "lens": "RF50mm F1.2L USM"}
+    table, objects = to_csv([prompt, camera]), to_json([prompt, camera])
+    assert "generator_model (Stable Diffusion web UI, =1+1), prompt" in table
+    assert not [text for text in (secret, "29.5", "2024") if text in table + objects]
+
+
 def test_bad_files_never_stop_the_rest(detector, make_zip, tmp_path):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "cut.jpg").write_bytes(PICTURES[0].read_bytes()[:20_000])
@@ -284,7 +305,7 @@ def test_rows_are_sorted_with_the_unreadable_ones_last(order, indices):
 
 def test_csv_has_the_fields_of_a_detection():
     lines = list(csv.DictReader(io.StringIO(to_csv(ROWS))))
-    assert list(lines[0]) == ["name", *Detection().to_dict()]
+    assert list(lines[0]) == ["name", *Detection().to_dict(), "marks"]
     assert lines[0]["probability"] == "0.1"
     assert lines[0]["error"] == ""
     assert lines[2]["name"] == 'Été, "2".png'
@@ -302,7 +323,8 @@ def test_a_negative_score_stays_a_number():
 
 
 def test_json_has_the_fields_of_a_detection():
-    assert json.loads(to_json(ROWS)) == [{"name": row.name, **row.detection.to_dict()} for row in ROWS]
+    expected = [{"name": row.name, **row.detection.to_dict(), "marks": []} for row in ROWS]
+    assert json.loads(to_json(ROWS)) == expected
 
 
 def test_the_crc_of_an_entry_is_checked(make_zip):

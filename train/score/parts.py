@@ -35,6 +35,7 @@ SCHEMA = pa.schema(
         ("width", pa.int64()),
         ("height", pa.int64()),
         ("sha256", pa.string()),
+        ("marks", pa.list_(pa.string())),
         ("error", pa.string()),
         ("model", pa.string()),
         ("model_version", pa.string()),

@@ -21,6 +21,7 @@ from tqdm import tqdm
 from modeling.detector import Detector
 from modeling.files import claim_folder
 from modeling.images import MAX_BYTES, ImageError, open_image, read_bytes
+from modeling.provenance import read_provenance
 
 from ..features.backbone import processor_settings, weights_fingerprint
 from ..jobs.processes import cores_of_a_process, start_processes
@@ -210,7 +211,7 @@ class Scorer:
 
     def _open(self, picture: Picture, place: dict) -> tuple[dict, torch.Tensor | None]:
         """A picture's row, and its pixel values (1, 3, size, size) unless it cannot be read."""
-        row = dict.fromkeys(("verdict", "probability", "score", "width", "height", "sha256", "error"))
+        row = dict.fromkeys(("verdict", "probability", "score", "width", "height", "sha256", "marks", "error"))
         row |= {"key": picture.key, "source": picture.source, **place, **self.made_by}
         if picture.content is None:
             return row | {"error": picture.error}, None
@@ -222,12 +223,13 @@ class Scorer:
         try:
             opened = open_image(content)
             pixel_values = self.detector.processor(images=opened, return_tensors="pt")["pixel_values"]
+            marks = [mark.short for mark in read_provenance(content).marks]
         except ImageError as error:
             return row | {"error": str(error)}, None
         except Exception as error:  # one hostile file must not stop a run of millions, at the same place every time
             logger.exception("%s of %s", picture.key, picture.source)
             return row | {"error": f"This picture could not be opened ({type(error).__name__}: {error})."}, None
-        return row | {"width": opened.width, "height": opened.height}, pixel_values
+        return row | {"width": opened.width, "height": opened.height, "marks": marks}, pixel_values
 
 
 def _read(content: bytes | str) -> bytes:

@@ -19,6 +19,7 @@ import torch
 from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.detector import Detector
 from modeling.embedded import ROOT
+from tests.modeling.provenance.marked_files import COMFY, with_texts
 from tests.pictures import picture
 from tests.tiny import VISION
 from tests.train.two_processes import run_two
@@ -117,6 +118,7 @@ def test_a_folder_of_any_depth_gets_the_answers_of_detect_many(folder, contents,
     readable = rows["error"].isna()
     for name in ("width", "height", "sha256"):
         assert rows.loc[readable, name].tolist() == answers.loc[readable, name].tolist()
+    assert [list(marks) for marks in rows.loc[readable, "marks"]] == [[]] * 8
     assert rows["error"].dropna().to_dict() == {6: answers["error"][6]}
     assert rows.groupby("shard")["row"].apply(list).tolist() == [[0, 1, 2, 3], [0, 1, 2, 3], [0]]
     assert set(rows["source"]) == {str(folder)}
@@ -127,6 +129,14 @@ def test_a_folder_of_any_depth_gets_the_answers_of_detect_many(folder, contents,
     assert info == json.loads((tmp_path / "scores" / "scores.json").read_text())
     table = datasets.load_dataset("parquet", data_files=f"{tmp_path}/scores/parts/*.parquet", split="train")
     assert table["key"][:] == order
+
+
+def test_marks_of_files_stand_in_their_rows(checkpoint, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(with_texts(prompt=COMFY))
+    _, rows = run(folder, tmp_path / "scores", checkpoint)
+    assert [list(marks) for marks in rows["marks"]] == [["generator_model (ComfyUI, flux1-dev.safetensors)", "prompt"]]
 
 
 def test_a_finished_run_is_not_repeated_and_missing_parts_are_made_again_as_they_were(folder, checkpoint, tmp_path):
