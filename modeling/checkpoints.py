@@ -26,8 +26,11 @@ from .modeling_robust_clip import resize_positions
 logger = logging.getLogger(__name__)
 
 HEAD_FILE = "head.safetensors"
-# Copied beside the weights: what was measured, what an installation must compute, and how far is far.
-COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", KNOWN_DATA_FILE)
+# Features of pictures that no fit saw (`train.measure.set_aside`).
+SET_ASIDE_FILE = "set_aside.safetensors"
+# Copied beside the weights: what was measured, what an installation must compute, how far is far, and what can judge
+# a change of the head.
+COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", KNOWN_DATA_FILE, SET_ASIDE_FILE)
 CODE_FILES = (
     "configuration_robust_clip.py",
     "modeling_robust_clip.py",

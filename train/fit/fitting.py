@@ -33,6 +33,7 @@ from ..measure.families import measure_families
 from ..measure.photographs import in_100, share_of_photographs
 from ..measure.rules import measure_rules
 from ..measure.schema import VERSION, Evaluation, FitFacts, Targets, TextFigures
+from ..measure.set_aside import SetAside, set_aside_of, set_sources_aside
 from ..measure.shapes import number_shapes, unbalanced
 from ..measure.sources import join_sources, protocol, split
 from ..measure.text_leak import IMAGE_ONLY, PARTS, has_text, measure_text
@@ -64,6 +65,7 @@ class FittedDetector:
         pictures: one row a picture as it is, with its held-out score, probability and verdict.
         known_data: what the fitted data looks like to the backbone.
         backbone: folder or Hub id, with, where the model reads text, the tokenizer.
+        set_aside: features of pictures that no fit saw; `None` where none were set aside.
     """
 
     model: RobustClipForImageClassification
@@ -73,6 +75,7 @@ class FittedDetector:
     pictures: pd.DataFrame
     known_data: KnownData
     backbone: str
+    set_aside: SetAside | None = None
 
 
 def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDetector:
@@ -85,9 +88,12 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
         ValueError: the bank has fewer than two sources or lacks a class, also where a fold is left out; or its
             tower saw squares of another size than `image_size`; or
             `merge_sources` names a source that is not in it; or two sources have near-duplicates; or the backbone is
-            not the one that made the bank; or a head alone is asked for and the bank has text.
+            not the one that made the bank; or a head alone is asked for and the bank has text; or sources are to be
+            set aside and there are too few, or the bank has text.
     """
-    bank = _load_bank(arguments)
+    bank, aside = _load_bank(arguments), None
+    if arguments.set_aside:
+        bank, aside = set_sources_aside(bank, arguments.set_aside)
     if arguments.image_size not in (None, seen := bank.info["processor"]["size"]):
         raise ValueError(
             f"`image_size` must be that of the bank, {seen}, got {arguments.image_size}: leave it out, or make the "
@@ -113,8 +119,9 @@ def fit(arguments: FitArguments, training: RobustTrainingArguments) -> FittedDet
     _set_operating_point(model, calibrations, held_out, protocol_used, arguments)
     _name_backbone(model, bank.info["backbone"])
     known_data = known_data_of(bank, model.config)
+    set_aside = None if aside is None else set_aside_of(aside.narrow(model.config), model)
     folder = backbone_folder(bank)
-    return FittedDetector(model.eval(), processor, calibrations, evaluation, pictures, known_data, folder)
+    return FittedDetector(model.eval(), processor, calibrations, evaluation, pictures, known_data, folder, set_aside)
 
 
 def _fit_on_all(
@@ -142,6 +149,8 @@ def _load_bank(arguments: FitArguments) -> FeatureBank:
         raise ValueError(f"{arguments.bank} needs both classes and at least two sources to hold one out.")
     if bank.text_embeds is not None and arguments.head_output is not None:
         raise ValueError("`head_output` is for heads that read no text; `output_dir` gets the whole model.")
+    if bank.text_embeds is not None and arguments.set_aside:
+        raise ValueError("`set_aside` is for heads that read no text: leave it out, or make a bank without text.")
     check_sources_apart(bank.rows[bank.rows["view"] == 0])
     one_each = arguments.hold_out == "source" and not arguments.folds
     if one_each and (sources := bank.rows["source"].nunique()) > MANY_SOURCES:
@@ -243,7 +252,7 @@ def _settings(arguments: FitArguments, training: RobustTrainingArguments) -> dic
     used += ("learning_rate", "weight_decay", "num_train_epochs", "max_steps", "lr_scheduler_type", "max_grad_norm")
     used += ("lr_scheduler_kwargs", "bf16", "fp16", "source_balance", "balance_shapes", "cvar_over")
     used += ("label_smoothing_factor",)
-    fit_used: tuple[str, ...] = ("hold_out", "folds", "merge_sources", *arguments.targets)
+    fit_used: tuple[str, ...] = ("hold_out", "folds", "merge_sources", "set_aside", *arguments.targets)
     fit_used += ("image_layers", "image_tokens", "head_components", "head_depth", "head_width", "head_dropout")
     return {name: getattr(training, name) for name in used} | {name: getattr(arguments, name) for name in fit_used}
 

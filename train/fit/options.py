@@ -44,6 +44,13 @@ class FitArguments(HoldOutArguments, TargetArguments, HeadArguments):
         default=None,
         metadata={"help": "Side in pixels of the square that the bank's tower must have seen; any by default."},
     )
+    set_aside: int = field(
+        default=0,
+        metadata={
+            "help": "Sources, half of each class, that no fit sees: the checkpoint carries the features of their "
+            "pictures, by which `refit` judges a change of it. Those with the lowest SHA-256 of their names."
+        },
+    )
     head_output: str | None = field(
         default=None,
         metadata={

@@ -16,7 +16,7 @@ from .fitting import FittedDetector
 
 
 def save_detector(fitted: FittedDetector, output: Path) -> None:
-    """Write model, processor, tokenizer, known data, evaluation and card: all that loading and publishing take."""
+    """Write model, processor, tokenizer, companions and card: all that loading and publishing take."""
     with staged(output) as folder:
         fitted.model.save_pretrained(folder)
         if fitted.model.config.text_config is not None:
@@ -42,6 +42,8 @@ def save_head(fitted: FittedDetector, output: Path) -> None:
 def _save_companions(fitted: FittedDetector, folder: Path) -> None:
     fitted.processor.save_pretrained(folder)
     fitted.known_data.save(folder)
+    if fitted.set_aside is not None:
+        fitted.set_aside.save(folder)
     write_evaluation(folder, fitted.evaluation)
 
 

@@ -18,6 +18,7 @@ from modeling.files import write_text
 from modeling.verdicts import CLASSES, GENERATED, REAL
 
 from ..measure.schema import Evaluation, Figure, FitFacts
+from ..measure.set_aside import set_aside_facts
 from ..measure.sources import FULL_SOURCE
 from ..parsing import read_yaml
 from .audit import audit_finding
@@ -82,16 +83,19 @@ def read_notes(folder: Path) -> dict | None:
 def folder_card(folder: Path, notes: dict | None) -> str:
     """The card of a folder that holds config.json and evaluation.json."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return model_card(read_evaluation(folder), config, notes)
+    return model_card(read_evaluation(folder), config, notes, set_aside_facts(folder))
 
 
-def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: dict | None) -> str:
+def model_card(
+    evaluation: Evaluation, config: RobustClipConfig | dict, notes: dict | None, set_aside: dict | None = None
+) -> str:
     """The whole card: Hugging Face metadata with a model index, then the text.
 
     Args:
         evaluation: as `fit` wrote it.
         config: of the checkpoint.
         notes: as `read_notes` gives them.
+        set_aside: as `set_aside_facts` gives them.
 
     Raises:
         ValueError: the evaluation is not one that `fit` wrote, or has other thresholds than the configuration.
@@ -130,6 +134,7 @@ def model_card(evaluation: Evaluation, config: RobustClipConfig | dict, notes: d
             made_by=evaluation["made_by"],
             classes=CLASSES,
             full_source=FULL_SOURCE,
+            set_aside=set_aside,
             contents=content_tables(evaluation),
             not_calibrated=NOT_CALIBRATED,
         )
