@@ -5,6 +5,7 @@ nothing heavy, so that it holds while PyTorch is still being imported.
 """
 
 import errno
+import io
 import logging
 import os
 import platform
@@ -13,6 +14,7 @@ import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +31,12 @@ def log_to_stderr(level: str, text: str = "%(levelname)s %(name)s: %(message)s")
     """Log from this level on, or from the environment's LOG_LEVEL: `debug` shows where an error came from."""
     asked = os.environ.get("LOG_LEVEL", "").upper()  # a common name: a value for another program must not stop ours
     logging.basicConfig(level=asked if asked in logging.getLevelNamesMapping() else level, format=text)
+
+
+def accept_any_name(stream: TextIO) -> None:
+    """Escape what the stream's encoding lacks: a name of another script must not end the run."""
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -119,4 +127,4 @@ def _keep_traceback(error: Exception) -> str:
     return f"If this looks like a bug, report it with {log.name}, which holds the traceback."
 
 
-__all__ = ["EXPECTED", "clear_errors", "log_to_stderr", "sentence_of"]
+__all__ = ["EXPECTED", "accept_any_name", "clear_errors", "log_to_stderr", "sentence_of"]

@@ -6,7 +6,6 @@ Runs as a plain file too: `python robust_clip.py PICTURE`.
 
 import argparse
 import csv
-import io
 import json
 import logging
 import os
@@ -15,9 +14,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from command_line import clear_errors, log_to_stderr
+from command_line import accept_any_name, clear_errors, log_to_stderr
 
 # What counts as a picture inside a folder; a file that is named itself is judged whatever its name.
 SUFFIXES = (
@@ -57,8 +56,6 @@ COLUMNS = (
     "sha256",
     "model",
 )
-# A spreadsheet would run what starts with one of these: file names come from strangers.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _WIDEST_NAME = 60
 
 
@@ -86,12 +83,6 @@ def main() -> int:
     skipped = f"; {passed_over:,} other files in folders passed over" if passed_over else ""
     print(f"{len(files):,} {'picture' if len(files) == 1 else 'pictures'}: {summary}{skipped}", file=sys.stderr)
     return SOME_UNREADABLE if counts[UNREADABLE] else 0
-
-
-def accept_any_name(stream: TextIO) -> None:
-    """Escape what the stream's encoding lacks: a name of another script must not end the run."""
-    if isinstance(stream, io.TextIOWrapper):
-        stream.reconfigure(errors="backslashreplace")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -250,6 +241,8 @@ def write_json(rows: Iterator[dict]) -> None:
 
 def write_csv(rows: Iterator[dict]) -> None:
     """A row a picture, with the names in the first line."""
+    from modeling.spreadsheets import unlike_formula
+
     writer = csv.DictWriter(sys.stdout, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in rows:
@@ -257,12 +250,8 @@ def write_csv(rows: Iterator[dict]) -> None:
         # Only what a table cannot hold is escaped, so that a row can be joined to its file.
         name = "".join(printable(c) if unicodedata.category(c) in ("Cc", "Cs") else c for c in row["name"])
         values = row | {"name": name, "cautions": cautions, "marks": marks}
-        writer.writerow({name: _unlike_formula(value) for name, value in values.items()})
+        writer.writerow({name: unlike_formula(value) for name, value in values.items()})
         sys.stdout.flush()
-
-
-def _unlike_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 if __name__ == "__main__":

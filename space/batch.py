@@ -23,6 +23,7 @@ from modeling.detector import Detection, Detector
 from modeling.images import ImageError, open_image
 from modeling.provenance import Evidence, read_provenance
 from modeling.sentences import sentence
+from modeling.spreadsheets import unlike_formula
 from modeling.verdicts import GENERATED, REAL, UNCERTAIN
 
 from .uploads import Entry
@@ -34,7 +35,6 @@ THUMBNAIL_SIDE = 96
 UNREADABLE = "unreadable"
 OUTCOMES = (GENERATED, UNCERTAIN, REAL, UNREADABLE)
 ORDERS = ("given", "generated_first", "real_first", "by_name")
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 @dataclass(frozen=True)
@@ -193,9 +193,7 @@ def to_csv(rows: Iterable[Row]) -> str:
 
 
 def _cell(value: Any) -> Any:
-    if isinstance(value, str) and value.startswith(_FORMULA):
-        return "'" + value
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value
+    return unlike_formula(json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value)
 
 
 def to_json(rows: Iterable[Row]) -> str:

@@ -16,6 +16,8 @@ from pathlib import Path, PurePosixPath
 from modeling.images import DAMAGE, MAX_BYTES, ImageError, read_bytes
 from modeling.sentences import sentence
 
+from .zip_names import readable_names
+
 MAX_PICTURES = 1000
 MAX_TOTAL_BYTES = 2**30
 # A directory entry takes 46 bytes and its name: four megabytes hold more than any archive within the limits needs.
@@ -123,10 +125,10 @@ def _archive(path: str, name: str, stack: ExitStack, say: Callable[..., str]) ->
         return [_refused(name, say("archive_damaged"))]
     stack.enter_context(archive)
     file.limit = MAX_BYTES + 1  # from here on only pictures are read
+    infos = [info for info in archive.infolist() if not info.is_dir() and not _is_clutter(info.filename)]
     entries = [
-        Entry(_label(f"{name}/{info.filename}"), partial(_unpack, archive, info, say), info.file_size)
-        for info in archive.infolist()
-        if not info.is_dir() and not _is_clutter(info.filename)
+        Entry(_label(f"{name}/{inside}"), partial(_unpack, archive, info, say), info.file_size)
+        for info, inside in zip(infos, readable_names(infos), strict=True)
     ]
     return entries or [_refused(name, say("archive_empty"))]
 

@@ -9,8 +9,9 @@ import sys
 
 import pytest
 
+from command_line import accept_any_name
 from modeling.detector import Detection, Detector
-from robust_clip import COLUMNS, accept_any_name, find_pictures, printable, write_csv
+from robust_clip import COLUMNS, find_pictures, printable, write_csv
 from tests.modeling.provenance.marked_files import encoded, with_texts
 from tests.pictures import picture
 from tests.warm_python import ROOT

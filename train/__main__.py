@@ -5,7 +5,7 @@ import sys
 from importlib import import_module
 from importlib.util import find_spec
 
-from command_line import clear_errors, log_to_stderr
+from command_line import accept_any_name, clear_errors, log_to_stderr
 
 from .data.options import CollectArguments, DataArguments
 from .default.options import DefaultArguments
@@ -220,6 +220,7 @@ def main() -> None:
     """Run one command."""
     command = command_of(sys.argv[1:])
     log_to_stderr("INFO")
+    accept_any_name(sys.stdout)
     run(command, sys.argv[2:])
 
 

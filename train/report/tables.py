@@ -8,6 +8,8 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints, 
 
 import pandas as pd
 
+from modeling.spreadsheets import unlike_formula
+
 from ..measure.schema import (
     BiasAudit,
     Delivery,
@@ -23,11 +25,11 @@ PICTURE_COLUMNS = ["record_id", "label", "source", "generator", "style", "score"
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Rows under their columns; an empty cell for `None`."""
+    """Rows under their columns; an empty cell for `None`, and no text that a spreadsheet would run."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(rows)
+    writer.writerows([unlike_formula(value) for value in row] for row in rows)
     return text.getvalue()
 
 
