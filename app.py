@@ -31,6 +31,7 @@ with clear_errors():  # what is not installed, or damaged, is a sentence too
     from modeling.detector import Detector
     from modeling.hub import optional_file
     from space.address import listening_address
+    from space.doors import application_options
     from space.language import interface_texts
     from space.page import build_page
     from space.serving import serve
@@ -78,10 +79,11 @@ def main() -> None:
         )
 
     with PageFolder(os.environ["GRADIO_TEMP_DIR"]) as folder:
+        page = build_page(detector, optional_file(checkpoint, "README.md"), is_default=model in (None, "", "default"))
         serve(
-            build_page(detector, optional_file(checkpoint, "README.md"), is_default=model in (None, "", "default")),
+            page,
             folder,
-            {"routes": [Route("/health", health)]},
+            application_options(page, [Route("/health", health)]),
             server_name=host,
             server_port=port,
             max_file_size="1gb",  # of a zip archive; a picture's own limit is `modeling.images.MAX_BYTES`

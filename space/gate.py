@@ -20,6 +20,8 @@ from .uploads import MAX_PICTURES
 
 MAX_TEXT = 1000  # characters, where a field names no limit of its own
 _OWN_ADDRESS = "/gradio_api/file="  # how the page shows an upload, and what `gradio upload-mcp` answers
+_META = {"_type": "gradio.FileData"}
+_SAMPLE = {"path": "examples/china.jpg", "url": "examples/china.jpg", "orig_name": "china.jpg", "meta": _META}
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +55,17 @@ class GuardedBlocks(gr.Blocks):
         except Exception as error:
             logger.exception("No answer to a request")
             raise gr.Error(sentence("page", "failed", language), print_exception=False) from error
+
+    def get_api_info(self, *args: Any, **kwargs: Any) -> Any:
+        """What "Use via API" shows: Gradio's own samples are web addresses, which are refused."""
+        info = super().get_api_info(*args, **kwargs)
+        for endpoint in (info or {"named_endpoints": {}})["named_endpoints"].values():
+            for field in endpoint["parameters"]:
+                field["label"] = str(field["parameter_name"])
+                if field["component"] in ("Image", "File"):
+                    field["python_type"]["description"] = "A file of your own, which the client uploads."
+                    field["example_input"] = [_SAMPLE] if field["component"] == "File" else _SAMPLE
+        return info
 
     def has_stored(self, path: str) -> bool:
         """Whether this page stored the file: an upload, an example or an answer, not deleted meanwhile."""
@@ -96,7 +109,7 @@ class GuardedBlocks(gr.Blocks):
         return {
             "path": path,
             "orig_name": name if isinstance(name, str) and name else Path(path).name,
-            "meta": {"_type": "gradio.FileData"},
+            "meta": _META,
         }
 
 

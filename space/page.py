@@ -24,7 +24,7 @@ MEND_ACCESS = """() => new MutationObserver(() => {
 }).observe(document.body, {childList: true, subtree: true})"""
 
 
-def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> gr.Blocks:
+def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> GuardedBlocks:
     """Build the page and its API around a detector.
 
     Args:
@@ -46,7 +46,7 @@ def build_page(detector: Detector, card: Path | None, *, is_default: bool) -> gr
         with gr.Tab(words("page.tab_about"), id="about"):
             build_about(card, is_default=is_default)
         page.load(fn=None, js=MEND_ACCESS)
-    page.queue(max_size=WAITING)
+    page.queue(max_size=WAITING, api_open=False)
     attend(page)
     return page
 

@@ -89,8 +89,13 @@ def test_curl_gets_the_same_answer(app, detector):
     assert data[0]["verdict_as_it_came"] == detector.detect(PHOTOGRAPH).verdict
 
 
-def test_the_endpoints_are_documented(client):
+def test_the_endpoints_are_documented_with_samples_that_run(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
+    for name in ("/detect", "/detect_many"):
+        (field,) = named[name]["parameters"]
+        (file,) = field["example_input"] if name == "/detect_many" else [field["example_input"]]
+        assert (ROOT / file["url"]).is_file()
+        assert field["label"] == field["parameter_name"]
     assert {"/detect", "/detect_many"} <= set(named)
     assert "/check" not in named
     assert [field["parameter_name"] for field in named["/detect"]["parameters"]] == ["image"]
@@ -156,14 +161,28 @@ PRIVATE = ROOT / "examples" / "flower.jpg"
 META = {"_type": "gradio.FileData"}
 
 
-@pytest.mark.parametrize("name", ["detect", "detect_many", "check"])
+@pytest.mark.parametrize("name", ["detect", "detect_many"])
 @pytest.mark.parametrize("path", [str(PRIVATE), "/missing.jpg", "app.py", "../../../../../../etc/passwd"])
 def test_a_path_of_the_server_is_never_opened(app, path, name):
-    """Also not through a function of the page itself, and not to learn whether the file exists."""
+    """And nobody learns whether the file exists."""
     for file in ({"path": path, "meta": META}, {"path": path}, {"path": path, "is_stream": True, "meta": META}):
         kind, stream = send(app, [file] if name == "detect_many" else file, name)
         assert kind == "error"
         assert json.loads(stream.split("data: ")[-1])["error"] == sentence("requests", "gone")
+
+
+@pytest.mark.parametrize("path", [str(PRIVATE), "/missing.jpg"])
+def test_nor_by_a_function_of_the_page_itself(app, path):
+    """The page's own button would answer with the heat map, and so with the picture."""
+    config = json.load(urllib.request.urlopen(f"{app.url}/config", timeout=5))
+    (number,) = [fn["id"] for fn in config["dependencies"] if fn["api_name"] == "check"]
+    for file in ({"path": path, "meta": META}, {"path": path}):
+        body = json.dumps({"data": [file], "fn_index": number, "session_hash": "attack"}).encode()
+        join = urllib.request.Request(f"{app.url}/gradio_api/queue/join", body, {"Content-Type": "application/json"})
+        urllib.request.urlopen(join, timeout=30).close()
+        stream = urllib.request.urlopen(f"{app.url}/gradio_api/queue/data?session_hash=attack", timeout=60)
+        *_, end = [answer for line in stream if (answer := line.removeprefix(b"data: ")).startswith(b"{")][:-1]
+        assert json.loads(end)["output"]["error"] == sentence("requests", "gone")
 
 
 @pytest.mark.parametrize("data", [[], [7], ["/etc/passwd"], [{}], [[]], [{"path": 7}], [{"path": {"path": "/"}}]])

@@ -1,0 +1,294 @@
+"""Which requests reach Gradio: a list that is complete, bodies within limits, no other web page, errors in words."""
+
+import asyncio
+import re
+
+import gradio as gr
+import pytest
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
+
+from modeling.detector import Detector
+from modeling.sentences import sentence
+from space import doors
+from space.page import build_page
+from tests.pictures import picture
+
+# What Gradio 6.31 serves besides. A new version's new address belongs here, or, where the page needs it, in `OPEN`.
+CLOSED = [
+    "/config/",
+    "/login",
+    "/login/",
+    "/logout",
+    "/manifest.json",
+    "/monitoring",
+    "/monitoring/summary",
+    "/monitoring/{key}",
+    "/pwa_icon",
+    "/pwa_icon/{size}",
+    "/svelte/{path:path}",
+    "/gradio_api/api/{api_name}",
+    "/gradio_api/api/{api_name}/",
+    "/gradio_api/app_id",
+    "/gradio_api/app_id/",
+    "/gradio_api/call/v2/{api_name}/",
+    "/gradio_api/call/{api_name}/",
+    "/gradio_api/component_server",
+    "/gradio_api/component_server/",
+    "/gradio_api/custom_component/{id}/{environment}/{type}/{file_name}",
+    "/gradio_api/deep_link",
+    "/gradio_api/dev/reload",
+    "/gradio_api/file/{path:path}",
+    "/gradio_api/info/",
+    "/gradio_api/login_check",
+    "/gradio_api/login_check/",
+    "/gradio_api/openapi.json",
+    "/gradio_api/process_recording",
+    "/gradio_api/proxy={url_path:path}",
+    "/gradio_api/queue/status",
+    "/gradio_api/reset/",
+    "/gradio_api/run-history/buckets",
+    "/gradio_api/run-history/connect",
+    "/gradio_api/run-history/records",
+    "/gradio_api/run-history/records/{endpoint}/{record_id}/assets/{asset_id}",
+    "/gradio_api/run/{api_name}",
+    "/gradio_api/run/{api_name}/",
+    "/gradio_api/runs",
+    "/gradio_api/runs/",
+    "/gradio_api/stream/{event_id}",
+    "/gradio_api/stream/{event_id}/close",
+    "/gradio_api/stream/{session_hash}/{run}/{component_id}/playlist-file",
+    "/gradio_api/stream/{session_hash}/{run}/{component_id}/playlist.m3u8",
+    "/gradio_api/stream/{session_hash}/{run}/{component_id}/{segment_id}.{ext}",
+    "/gradio_api/theme.css",
+    "/gradio_api/token",
+    "/gradio_api/token/",
+    "/gradio_api/undo-vibe-edit",
+    "/gradio_api/undo-vibe-edit/",
+    "/gradio_api/user",
+    "/gradio_api/user/",
+    "/gradio_api/vibe-code",
+    "/gradio_api/vibe-code/",
+    "/gradio_api/vibe-edit",
+    "/gradio_api/vibe-edit/",
+    "/gradio_api/vibe-starter-queries",
+    "/gradio_api/vibe-starter-queries/",
+]
+TOO_NARROW = {"/gradio_api/run/predict"}  # of /gradio_api/run/{api_name}
+ELSEWHERE = {"/gradio_api/mcp", "/gradio_api/mcp/", "/gradio_api/mcp/schema"}  # only with MCP_SERVER=1
+MEBIBYTE = 2**20
+
+
+def templates(routes, prefix=""):
+    """Every address that an application serves, with those of the applications and routers within."""
+    for route in routes:
+        if inner := getattr(route, "original_router", None):
+            yield from templates(inner.routes, prefix)
+        elif isinstance(route, Mount):
+            yield from templates(route.routes, prefix + route.path)
+        else:
+            yield prefix + route.path
+
+
+async def build(folder):
+    """In a loop: Gradio would leave the one that it makes open."""
+    page = build_page(Detector.from_pretrained(folder), None, is_default=False)
+    page.max_file_size = None
+    options = doors.application_options(page, [Route("/health", lambda request: None)])
+    return gr.routes.App.create_app(page, app_kwargs=options, mcp_server=False)
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uploads")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GRADIO_TEMP_DIR", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def application(tiny_text_folder, uploads):
+    return asyncio.run(build(tiny_text_folder))
+
+
+@pytest.fixture
+def client(application):
+    return TestClient(application, raise_server_exceptions=False)
+
+
+def words(answer):
+    return answer.status_code, answer.json()["detail"]
+
+
+def test_every_address_is_known(application):
+    assert set(templates(application.routes)) | TOO_NARROW | ELSEWHERE == set(doors.OPEN) | set(CLOSED)
+
+
+@pytest.mark.parametrize("template", CLOSED)
+def test_a_closed_address_says_so(client, template):
+    address = re.sub(r"{\w+(:path)?}", "detect", template)
+    for method in ("GET", "POST", "HEAD", "DELETE"):
+        answer = client.request(method, address, follow_redirects=False)
+        assert answer.status_code == 404
+    assert words(client.post(address))[1] in (sentence("requests", "closed"), sentence("requests", "no_endpoint"))
+
+
+def test_another_method_than_the_pages_is_refused(client):
+    answer = client.get("/gradio_api/upload", headers={"accept-language": "es"})
+    assert words(answer) == (405, sentence("requests", "method", "es", methods="POST"))
+    assert answer.headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize("name", ["check", "run", "show", "forget", "load_example", "lambda", "unnamed", "nothing"])
+def test_a_function_of_the_page_is_no_endpoint(client, name):
+    for version in ("", "v2/"):
+        answer = client.post(f"/gradio_api/call/{version}{name}", json={"data": []})
+        assert words(answer) == (404, sentence("requests", "no_endpoint"))
+
+
+def test_the_queue_cannot_be_passed_by(client):
+    for number, fn in client.app.get_blocks().fns.items():
+        if fn.queue and fn.inputs:
+            answer = client.post("/gradio_api/run/predict", json={"data": [None] * 9, "fn_index": number})
+            assert answer.status_code == 404, fn.api_name
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "app.py", "http://127.0.0.1/", "https://example.com/a.png", ""])
+def test_only_files_that_the_page_stored_are_served(client, path):
+    assert words(client.get(f"/gradio_api/file={path}")) == (404, sentence("requests", "gone"))
+
+
+def upload(client, *files, name="files", **fields):
+    parts = [(name, (f"{number}.png", data)) for number, data in enumerate(files)]
+    return client.post("/gradio_api/upload", files=parts, data=fields)
+
+
+def test_an_upload_is_served_and_one_of_before_a_restart_is_not(client, uploads):
+    (path,) = upload(client, picture()).json()
+    assert client.get(f"/gradio_api/file={path}").content == picture()
+    old = uploads / "old.png"
+    old.write_bytes(picture(1))
+    assert client.get(f"/gradio_api/file={old}").status_code == 404
+
+
+@pytest.fixture
+def no_trace(uploads):
+    """Afterwards the folder of uploads is as it was."""
+    before = sorted(uploads.rglob("*"))
+    yield
+    assert sorted(uploads.rglob("*")) == before
+
+
+def test_the_total_of_an_upload_is_bounded_while_it_comes_in(client, monkeypatch, no_trace):
+    monkeypatch.setattr(doors, "MAX_UPLOAD_BYTES", MEBIBYTE)
+    expected = (413, sentence("requests", "too_large", limit=1))
+    assert words(upload(client, *[b"x" * 300_000] * 4)) == expected
+    boundary = "--b\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
+
+    def endless():
+        yield boundary.encode()
+        for _ in range(100):
+            yield b"x" * 2**16
+
+    kind = {"content-type": "multipart/form-data; boundary=b"}
+    assert words(client.post("/gradio_api/upload", content=endless(), headers=kind)) == expected
+
+
+def test_a_thousand_files_and_one_are_refused(client, no_trace):
+    assert words(upload(client, *[b"x"] * 1001)) == (413, sentence("requests", "too_many_files", limit=1000))
+
+
+def test_what_is_no_file_is_refused_before_it_is_kept(client, no_trace):
+    refused = (400, sentence("requests", "files_only"))
+    assert words(upload(client, picture(), name="others")) == refused
+    assert words(upload(client, picture(), more="x" * MEBIBYTE)) == refused
+    assert words(client.post("/gradio_api/upload", content=b"x" * 10)) == refused
+    assert words(client.post("/gradio_api/upload", data={"files": "x"})) == refused
+
+
+def test_a_call_is_bounded(client):
+    answer = client.post("/gradio_api/call/detect", content=b"[" * (5 * MEBIBYTE))
+    assert words(answer) == (413, sentence("requests", "too_large", limit=4))
+
+
+def test_an_aborted_upload_leaves_nothing(application, no_trace):
+    head = b"--b\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
+    messages = [
+        {"type": "http.request", "body": head + b"x" * 100_000, "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive():
+        return messages.pop(0)
+
+    async def send(message):
+        pass
+
+    scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/gradio_api/upload",
+        "query_string": b"",
+        "headers": [(b"host", b"page"), (b"content-type", b"multipart/form-data; boundary=b")],
+    }
+    asyncio.run(application(scope, receive, send))
+    assert messages == []
+
+
+OWN = [
+    {},  # a program
+    {"origin": "http://testserver"},
+    {"sec-fetch-site": "same-origin", "origin": "https://page.example"},  # behind a proxy that keeps no Host
+    {"origin": "https://page.example", "x-forwarded-host": "page.example"},
+]
+FOREIGN = [
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://testserver.evil.example"},
+    {"sec-fetch-site": "cross-site", "origin": "http://testserver"},
+    {"sec-fetch-site": "same-site", "origin": "http://other.testserver"},
+]
+
+
+@pytest.mark.parametrize("headers", OWN)
+def test_the_page_itself_and_programs_may_call(client, headers):
+    assert upload(TestClient(client.app, headers=headers), picture()).status_code == 200
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_no_other_web_page_may_call(client, headers, no_trace):
+    client = TestClient(client.app, headers=headers)
+    for answer in (client.get("/config"), client.get("/health"), upload(client, picture())):
+        assert words(answer) == (403, sentence("requests", "foreign"))
+
+
+def test_a_link_from_another_page_works(client):
+    headers = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert client.get("/robots.txt", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"data": "x"}',
+        '{"data": {"image": 1}}',
+        '{"data": [], "fn_index": 1000, "session_hash": "s"}',
+        '{"data": [], "fn_index": "x"}',
+        '{"data": [], "session_hash": 7}',
+        '{"data": [' + "[" * 5000,
+        '{"data": [' + "[" * 5000 + "]" * 5000 + '], "session_hash": "s"}',
+        '{"image": {"path": "/etc/passwd"}, "more": 1}',
+        "\xff",
+    ],
+)
+def test_a_call_that_cannot_be_read_gets_a_sentence(client, body):
+    for address in ("call/v2/detect", "queue/join", "run/predict", "cancel"):
+        kind = {"content-type": "application/json"}
+        answer = client.post(f"/gradio_api/{address}", content=body.encode("latin-1"), headers=kind)
+        assert answer.status_code in (200, 400, 404), (address, answer.text)
+        if answer.status_code != 200:
+            assert len(answer.json()["detail"].split()) > 3  # one of them is FastAPI's
