@@ -12,13 +12,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from torch import nn
 
 from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
 from .cautions.known_data import KNOWN_DATA_FILE
 from .default_backbone import WHEEL_SHA256, load_default_tower
-from .embedded import CARD_FILE, DEFAULT_SOURCE, MODEL_CARD, ROOT, CheckpointError
+from .embedded import CARD_FILE, DEFAULT_SOURCE, EXPECTED_SCORES, MODEL_CARD, ROOT, CheckpointError
 from .files import new_folder
 from .hub import hub_errors
 from .modeling_robust_clip import resize_positions
@@ -30,7 +32,7 @@ HEAD_FILE = "head.safetensors"
 SET_ASIDE_FILE = "set_aside.safetensors"
 # Copied beside the weights: what was measured, what an installation must compute, how far is far, and what can judge
 # a change of the head.
-COMPANIONS = ("evaluation.json", "expected_scores.json", "expected_embeddings.json", KNOWN_DATA_FILE, SET_ASIDE_FILE)
+COMPANIONS = ("evaluation.json", EXPECTED_SCORES, "expected_embeddings.json", KNOWN_DATA_FILE, SET_ASIDE_FILE)
 CODE_FILES = (
     "configuration_robust_clip.py",
     "modeling_robust_clip.py",
@@ -103,8 +105,8 @@ def load_model(checkpoint: str | os.PathLike) -> RobustClipForImageClassificatio
         checkpoint: a folder or Hub id.
 
     Raises:
-        CheckpointError: the Hub does not give it, it is a checkpoint of another kind of model, or its weights are not
-            those of its config.json.
+        CheckpointError: the Hub does not give it, it is a checkpoint of another kind of model, its weights are not
+            those of its config.json, or not finite.
     """
     with hub_errors(str(checkpoint)):
         fields, _ = RobustClipConfig.get_config_dict(str(checkpoint))
@@ -114,13 +116,45 @@ def load_model(checkpoint: str | os.PathLike) -> RobustClipForImageClassificatio
             f"{kind!r}. To make one of a backbone, fit a head on it: `python -m train features`, then `fit`."
         )
     with hub_errors(str(checkpoint)):
-        model, info = RobustClipForImageClassification.from_pretrained(checkpoint, output_loading_info=True)
-    if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"]}):
-        raise CheckpointError(
-            f"The weights of {checkpoint} are not those of its config.json: {len(wrong)} are missing or not known, "
-            f"such as {wrong[0]}. Save or fetch the checkpoint again."
+        model, info = RobustClipForImageClassification.from_pretrained(
+            checkpoint, output_loading_info=True, ignore_mismatched_sizes=True
         )
+    check_whole(checkpoint, info)
+    check_finite(checkpoint, model)
     return model.eval()
+
+
+def check_whole(checkpoint: str | os.PathLike, info: dict) -> None:
+    """Refuse weights that are not those of their config.json, which transformers only logs.
+
+    Args:
+        checkpoint: what was loaded.
+        info: what `from_pretrained` gives with `output_loading_info`.
+
+    Raises:
+        CheckpointError: a tensor is missing, not known or of another shape.
+    """
+    names = {*info["missing_keys"], *info["unexpected_keys"], *(name for name, *_ in info["mismatched_keys"])}
+    if wrong := sorted(names):
+        raise CheckpointError(
+            f"The weights of {checkpoint} are not those of its config.json: {len(wrong)} are missing, not known or of "
+            f"another shape, such as {wrong[0]}. Save or fetch the checkpoint again."
+        )
+
+
+def check_finite(checkpoint: str | os.PathLike, model: nn.Module) -> None:
+    """Refuse weights with which every answer would be NaN.
+
+    Raises:
+        CheckpointError: a tensor holds NaN or infinity.
+    """
+    for name, tensor in model.state_dict().items():
+        # The smallest and the largest value are NaN where any is, and need no copy of the tensor.
+        if tensor.is_floating_point() and tensor.numel() and not torch.stack(tensor.aminmax()).isfinite().all():
+            raise CheckpointError(
+                f"The weights of {checkpoint} are not finite: {name} holds NaN or infinity. Fetch it again, or fit it "
+                "anew."
+            )
 
 
 def load_processor(checkpoint: str | os.PathLike, image_size: int | None = None) -> RobustClipImageProcessor:
@@ -202,6 +236,8 @@ def _assemble_backbone(folder: Path) -> None:
 
 __all__ = [
     "cache_folder",
+    "check_finite",
+    "check_whole",
     "default_backbone",
     "default_checkpoint",
     "load_model",

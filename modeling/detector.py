@@ -23,9 +23,10 @@ from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
 from .cautions.known_data import KnownData
 from .cautions.pages import probe_for
-from .checkpoints import load_model, load_processor, resolve_checkpoint
+from .checkpoints import resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
+from .proof import load_checkpoint
 from .verdicts import verdict
 
 MAX_TOKENS = 77  # CLIP's context length
@@ -115,17 +116,16 @@ class Detector:
                 it does not agree with PyTorch, PyTorch answers and the log says so.
 
         Raises:
-            CheckpointError: there is no such checkpoint, the Hub does not give it, or the default one cannot be
-                assembled.
+            CheckpointError: there is no such checkpoint, the Hub does not give it, the default one cannot be
+                assembled, or it is not what it was when it was made (see `proof`).
             ValueError: there is no such backend.
             ModuleNotFoundError: the backend's package is not installed.
         """
         check_backend(backend)
         checkpoint = resolve_checkpoint(model)
         with nullcontext() if Path(checkpoint).is_dir() else hub_errors(checkpoint):
-            network = load_model(checkpoint)
+            network, processor = load_checkpoint(checkpoint)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint) if network.config.text_config is not None else None
-            processor = load_processor(checkpoint)
         name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
         known_data = KnownData.load(checkpoint, network.config)
         graph = load_backend(backend, network, processor, checkpoint)

@@ -8,6 +8,8 @@ DEFAULT_SOURCE = ROOT / "checkpoints" / "default"
 # The default's card, and a card's name in every checkpoint folder.
 MODEL_CARD, CARD_FILE = ROOT / "model_card.md", "README.md"
 EXAMPLES = ROOT / "examples"
+# Beside the weights of every checkpoint: what it gives for the example pictures.
+EXPECTED_SCORES = "expected_scores.json"
 
 
 class CheckpointError(RuntimeError):
@@ -19,4 +21,13 @@ def example_files(folder: Path = EXAMPLES) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix in (".jpg", ".webp"))
 
 
-__all__ = ["CARD_FILE", "DEFAULT_SOURCE", "EXAMPLES", "MODEL_CARD", "ROOT", "CheckpointError", "example_files"]
+__all__ = [
+    "CARD_FILE",
+    "DEFAULT_SOURCE",
+    "EXAMPLES",
+    "EXPECTED_SCORES",
+    "MODEL_CARD",
+    "ROOT",
+    "CheckpointError",
+    "example_files",
+]

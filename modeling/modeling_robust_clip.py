@@ -487,10 +487,15 @@ def _image_tower_class(model_type: str, name: str | os.PathLike) -> type[PreTrai
 def _load_tower(
     tower_class: type[PreTrainedModel], beside: list[str], name: str | os.PathLike, revision: str | None
 ) -> PreTrainedModel:
-    """Load one tower of a backbone in float32; missing weights, and those of neither tower, are reported."""
+    """Load one tower of a backbone in float32; those of neither tower are reported, and without some there is none."""
     fields = {"_keys_to_ignore_on_load_unexpected": beside, "__module__": tower_class.__module__}
     quiet: Any = type(tower_class.__name__, (tower_class,), fields)
-    return quiet.from_pretrained(name, revision=revision, dtype=torch.float32)
+    tower, info = quiet.from_pretrained(name, revision=revision, dtype=torch.float32, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):
+        raise ValueError(
+            f"The weights of {str(name)!r} lack {len(missing)} of the tower's, such as {missing[0]}: get it again."
+        )
+    return tower
 
 
 def _unit_mean_square(values: Tensor) -> Tensor:

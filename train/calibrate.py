@@ -1,11 +1,15 @@
 """`python -m train calibrate`: a copy of a checkpoint with the operating point for one's own photographs."""
 
+import shutil
 from pathlib import Path
 
 from tqdm import tqdm
 
+from modeling.checkpoints import resolve_checkpoint
 from modeling.detector import Detection, Detector
+from modeling.embedded import EXPECTED_SCORES
 from modeling.files import new_folder
+from modeling.hub import optional_file
 from modeling.images import open_image
 
 from .data.perceptual_hash import perceptual_hash
@@ -64,7 +68,7 @@ def calibrate_checkpoint(arguments: CalibrateArguments) -> tuple[OperatingPoint,
         [probability for (_, probability), first in zip(readable, is_first, strict=True) if first],
         arguments.target_fpr,
     )
-    _write_copy(detector, point, output)
+    _write_copy(detector, point, output, optional_file(resolve_checkpoint(arguments.checkpoint), EXPECTED_SCORES))
     left_out += [f"{file}: {detection.error}" for file, detection in named if detection.error is not None]
     if copies:
         left_out.append(f"{len(copies)} near-duplicates of others, which count once; first {copies[0]}")
@@ -97,8 +101,8 @@ def _refuse_generated(folder: Path, files: list[Path]) -> None:
                 )
 
 
-def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None:
-    """Save model, processor, tokenizer and known data with the new threshold, all or nothing."""
+def _write_copy(detector: Detector, point: OperatingPoint, output: Path, expected: Path | None) -> None:
+    """Save model, processor, tokenizer, known data and expected scores with the new threshold, all or nothing."""
     config = detector.model.config
     if config.without_text is None:
         config.generated_threshold = point.threshold
@@ -115,6 +119,8 @@ def _write_copy(detector: Detector, point: OperatingPoint, output: Path) -> None
             detector.tokenizer.save_pretrained(folder)
         if detector.known_data is not None:
             detector.known_data.save(folder)
+        if expected is not None:
+            shutil.copyfile(expected, folder / EXPECTED_SCORES)
 
 
 def describe(point: OperatingPoint) -> str:

@@ -11,7 +11,8 @@ import torch
 from accelerate import PartialState
 
 from modeling import RobustClipConfig, RobustClipForImageClassification
-from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
+from modeling.checkpoints import resolve_checkpoint
+from modeling.proof import load_checkpoint
 
 from .data.options import DataArguments
 from .data.records import load_records
@@ -63,7 +64,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
     else:
         with start_processes().main_process_first():
             records = load_records(data)
-        config = load_model(checkpoint).config  # what cannot be loaded is refused before hours of embedding
+        config = load_checkpoint(checkpoint)[0].config  # what is not right is refused before hours of embedding
         bank = build_feature_bank(
             records,
             output / "bank",
@@ -101,8 +102,8 @@ def evaluate_checkpoint(
         ValueError: the bank was made with another backbone or image processor.
     """
     checkpoint = resolve_checkpoint(checkpoint)
-    model = load_model(checkpoint)
-    bank.check_made_by(model.backbone, load_processor(checkpoint))
+    model, processor = load_checkpoint(checkpoint)
+    bank.check_made_by(model.backbone, processor)
     bank = bank.narrow(model.config)
     scores = score_embeddings(model, bank.image_embeds, bank.text_embeds).astype(np.float64)
     calibrations, written = Calibrations.of_config(cast(RobustClipConfig, model.config)), has_text(bank)

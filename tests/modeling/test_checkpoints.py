@@ -35,7 +35,7 @@ def test_weights_of_another_configuration_are_refused(folder, renamed):
     weights[f"{renamed}.of_before"] = weights.pop(renamed)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(
-        CheckpointError, match=f"2 are missing or not known, such as {renamed}. Save or fetch"
+        CheckpointError, match=f"2 are missing, not known or of another shape, such as {renamed}. Save or fetch"
     ) as refused:
         Detector.from_pretrained(folder)
     assert "\n" not in str(refused.value)

@@ -33,12 +33,20 @@ def test_the_other_tower_is_not_reported(family, tmp_path, reports):
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])
-def test_what_the_tower_lacks_or_does_not_know_is_reported(family, tmp_path, reports):
+def test_a_backbone_that_lacks_a_tensor_is_refused(family, tmp_path, reports):
     save_backbone(family, tmp_path)
     weights = load_file(tmp_path / "model.safetensors")
     weights["vision_model.misspelt.weight"] = weights.pop("vision_model.post_layernorm.weight")
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"lack 1 of the tower's, such as (\w+\.)?post_layernorm.weight: get it"):
+        reports(tmp_path)
+
+
+def test_what_no_tower_knows_is_reported(tmp_path, reports):
+    save_backbone("clip", tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["vision_model.misspelt.weight"] = weights["vision_model.post_layernorm.weight"].clone()
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     found = reports(tmp_path)
-    assert re.search(r"post_layernorm.weight +\| MISSING", found)
     assert re.search(r"misspelt.weight +\| UNEXPECTED", found)
     assert "text_model" not in found

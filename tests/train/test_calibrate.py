@@ -7,7 +7,10 @@ from PIL import Image
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.cautions.known_data import KNOWN_DATA_FILE, KnownData
+from modeling.checkpoints import load_model, load_processor
 from modeling.detector import Detector
+from modeling.embedded import EXPECTED_SCORES
+from modeling.proof import write_expected
 from tests.data_sets import lock_folder
 from tests.pictures import picture
 from train.calibrate import calibrate_checkpoint, describe
@@ -39,7 +42,8 @@ def checkpoint(tiny_config, tmp_path):
     return folder
 
 
-def test_calibrate_writes_a_copy_that_flags_what_it_promised(checkpoint, tmp_path):
+def test_calibrate_writes_a_copy_that_flags_what_it_promised(checkpoint, tmp_path, graph_cache):
+    write_expected(load_model(checkpoint), load_processor(checkpoint), checkpoint)
     photographs = tmp_path / "photographs"
     (photographs / "more").mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -56,6 +60,7 @@ def test_calibrate_writes_a_copy_that_flags_what_it_promised(checkpoint, tmp_pat
     detections = Detector.from_pretrained(tmp_path / "copy").detect_many(sorted(photographs.rglob("*.png")))
     assert sum(detection.verdict == "generated" for detection in detections) == point.flagged
     assert (tmp_path / "copy" / KNOWN_DATA_FILE).read_bytes() == (checkpoint / KNOWN_DATA_FILE).read_bytes()
+    assert (tmp_path / "copy" / EXPECTED_SCORES).read_bytes() == (checkpoint / EXPECTED_SCORES).read_bytes()
     with pytest.raises(ValueError, match="exists: choose a new folder"):
         calibrate_checkpoint(arguments)
     strict = CalibrateArguments(str(photographs), str(tmp_path / "strict"), str(checkpoint), target_fpr=0.01)

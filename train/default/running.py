@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from modeling.check import write_expected
+from modeling.check import write_all_expected
 from modeling.checkpoints import cache_folder
 from modeling.detector import Detector
 from modeling.embedded import DEFAULT_SOURCE, ROOT
@@ -115,7 +115,7 @@ def _fit(
         save_detector(fitted, checkpoint)
     else:
         save_head(fitted, checkpoint)
-        write_expected(Detector(fitted.model, fitted.processor), checkpoint)
+        write_all_expected(Detector(fitted.model, fitted.processor), checkpoint)
     write_report(folder / REPORT, evaluation, fitted.pictures)
 
 

@@ -8,6 +8,8 @@ import torch
 from transformers import AutoConfig
 
 from modeling import RobustClipConfig, RobustClipImageProcessor, RobustClipModel
+from modeling.checkpoints import check_finite
+from modeling.proof import load_checkpoint
 
 
 def load_backbone(
@@ -25,18 +27,23 @@ def load_backbone(
         image_size: side of the square that it sees, in pixels, as `from_backbone` takes it; its own by default.
 
     Raises:
-        ValueError: another size is asked of a checkpoint of ours, or one that the backbone cannot see.
+        ValueError: another size is asked of a checkpoint of ours, or one that the backbone cannot see; or the
+            backbone lacks tensors.
+        CheckpointError: a checkpoint of ours is not what it was when it was made, or weights are not finite.
     """
     given = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)}
     fields: dict[str, Any] = {name: value for name, value in given.items() if value}
     config = AutoConfig.from_pretrained(folder)
     if config.model_type != RobustClipConfig.model_type:
-        return RobustClipModel.from_backbone(folder, image_size=image_size, **fields).eval()
+        backbone = RobustClipModel.from_backbone(folder, image_size=image_size, **fields).eval()
+        check_finite(folder, backbone)
+        return backbone
     if image_size not in (None, config.vision_config.image_size):
         raise ValueError(
             f"`image_size` of {folder} is {config.vision_config.image_size}, got {image_size}: leave it out, or name "
             "the backbone of that checkpoint."
         )
+    load_checkpoint(folder)  # a backbone alone cannot show that it is the right one
     return RobustClipModel.from_pretrained(folder, **fields).eval()
 
 

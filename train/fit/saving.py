@@ -9,6 +9,7 @@ from transformers.utils import SAFE_WEIGHTS_NAME
 from modeling.checkpoints import HEAD_FILE
 from modeling.embedded import DEFAULT_SOURCE
 from modeling.files import staged
+from modeling.proof import write_expected
 
 from ..report.card import read_notes, write_card
 from ..report.evaluation_file import write_evaluation
@@ -45,6 +46,8 @@ def _save_companions(fitted: FittedDetector, folder: Path) -> None:
     if fitted.set_aside is not None:
         fitted.set_aside.save(folder)
     write_evaluation(folder, fitted.evaluation)
+    # On the CPU, where every loading checks them: an accelerator rounds otherwise.
+    write_expected(fitted.model.to("cpu"), fitted.processor, folder)
 
 
 __all__ = ["save_detector", "save_head"]

@@ -4,9 +4,10 @@ import shutil
 from pathlib import Path
 
 from modeling.backends import check_backend, make_graph
-from modeling.checkpoints import load_model, load_processor, resolve_checkpoint
+from modeling.checkpoints import resolve_checkpoint
 from modeling.files import staged
 from modeling.hub import hub_errors
+from modeling.proof import load_checkpoint
 
 from .options import ExportArguments
 
@@ -29,9 +30,8 @@ def export_checkpoint(arguments: ExportArguments) -> list[Path]:
     check_backend(arguments.format)
     checkpoint = resolve_checkpoint(arguments.checkpoint)
     with hub_errors(checkpoint):
-        model = load_model(checkpoint)
-        size = load_processor(checkpoint).size
-    graph = make_graph(model, size)
+        model, processor = load_checkpoint(checkpoint)
+    graph = make_graph(model, processor.size)
     output = Path(arguments.output)
     with staged(output) as staging:
         if arguments.format == "openvino":

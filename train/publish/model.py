@@ -17,9 +17,10 @@ from huggingface_hub.utils import validate_repo_id
 from safetensors import SafetensorError, safe_open
 
 from modeling.backends import GRAPH_FILE, graph_fingerprint, make_graph, read_fingerprint
-from modeling.checkpoints import COMPANIONS, load_model, load_processor, resolve_checkpoint
+from modeling.checkpoints import COMPANIONS, resolve_checkpoint
 from modeling.embedded import CARD_FILE
 from modeling.hub import LOGIN, HubError, hub_errors
+from modeling.proof import load_checkpoint
 
 from ..report.card import NOTES_FILE
 from .card import published_card, states_licence
@@ -105,19 +106,18 @@ def publish_checkpoint(
 
     Raises:
         ValueError: the folder is not complete, its weights are not safetensors, or a graph in it is of other weights.
+        CheckpointError: it is not what it was when it was made.
         HubError: the Hub refused, or could not be reached.
     """
     check_publishable(folder)
     files: dict[str, Path | bytes] = {
         path.name: path for path in sorted(folder.iterdir()) if path.is_file() and is_ours(path.name)
     }
-    if GRAPH_FILE in files or onnx:
-        model = load_model(folder)
-        size = load_processor(folder).size
-        if GRAPH_FILE in files:
-            check_graph(folder / GRAPH_FILE, graph_fingerprint(model, size))
-        else:
-            files[GRAPH_FILE] = make_graph(model, size)
+    model, processor = load_checkpoint(folder)
+    if GRAPH_FILE in files:
+        check_graph(folder / GRAPH_FILE, graph_fingerprint(model, processor.size))
+    elif onnx:
+        files[GRAPH_FILE] = make_graph(model, processor.size)
     card = published_card(folder, repo_id)
     if not states_licence(card):
         logger.warning(

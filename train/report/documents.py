@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from modeling.check import BACKEND, EXPECTED
 from modeling.detector import Detection
-from modeling.embedded import CARD_FILE, DEFAULT_SOURCE, MODEL_CARD, ROOT
+from modeling.embedded import CARD_FILE, DEFAULT_SOURCE, EXPECTED_SCORES, MODEL_CARD, ROOT
 from modeling.files import write_together
+from modeling.proof import read_expected
 from modeling.sentences import sentence
 from modeling.verdicts import GENERATED, verdict
 
@@ -45,9 +45,9 @@ class Published:
     @classmethod
     def read(cls, folder: Path, notes: dict | None) -> "Published":
         """Read them from a checkpoint's folder."""
-        scores = json.loads((folder / EXPECTED.name).read_text()) if (folder / EXPECTED.name).is_file() else {}
+        scores = read_expected(folder / EXPECTED_SCORES) if (folder / EXPECTED_SCORES).is_file() else {}
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        return cls(read_evaluation(folder), config, notes or {}, scores.get(BACKEND, {}))
+        return cls(read_evaluation(folder), config, notes or {}, scores)
 
     def probability(self, name: str) -> float:
         """The calibrated probability of an example picture."""

@@ -284,6 +284,7 @@ def test_fit_writes_a_checkpoint_whose_evaluation_can_be_repeated(parquet, backb
         "head.safetensors",
         "preprocessor_config.json",
         "evaluation.json",
+        "expected_scores.json",
         "known_data.safetensors",
         "README.md",
     }

@@ -9,7 +9,9 @@ import torch
 from huggingface_hub import ModelCard
 
 from modeling import RobustClipForImageClassification, RobustClipImageProcessor
+from modeling.checkpoints import load_model, load_processor
 from modeling.embedded import DEFAULT_SOURCE
+from modeling.proof import write_expected
 from tests.hub_server import OTHER, READER, checkpoint_folder
 from train.report.evaluation_file import read_evaluation, write_evaluation
 
@@ -30,8 +32,9 @@ def test_everything_that_loading_needs_goes_into_one_private_commit(hub, train, 
     for name in ("training_args.bin", "optimizer.pt", "pytorch_model.bin", "rng_state.pth", "scores.pkl"):
         torch.save({}, folder / name)
     write_evaluation(folder, read_evaluation(DEFAULT_SOURCE) | {"fit": None})
-    for name in ("known_data.safetensors", "expected_embeddings.json", "expected_scores.json"):
+    for name in ("known_data.safetensors", "expected_embeddings.json"):
         (folder / name).write_bytes(b"{}")
+    write_expected(load_model(folder), load_processor(folder), folder)
     (folder / "trainer_state.json").write_text("{}")
     (folder / "checkpoint-1").mkdir()
     (folder / "checkpoint-1" / "model.safetensors").write_bytes(b"half-trained")
