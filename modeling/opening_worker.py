@@ -22,6 +22,9 @@ def main() -> None:
     """Answer until the owner closes the pipe."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not speak into the answers
+    # Signals to a whole group stop the owner, who first answers what is under way; this process ends with the pipe.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     _limit_memory()
     package = types.ModuleType("modeling")
     package.__path__ = [str(Path(__file__).parent)]

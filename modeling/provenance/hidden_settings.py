@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..file_metadata import MAX_TEXT
-from ..images import DAMAGE, read_header
+from ..images import DAMAGE, read_header, undecoded
 
 # Decoded a second time for this. Generators write one to four megapixels, and with an upscaler up to sixteen.
 MAX_PIXELS = 17_000_000
@@ -41,18 +41,21 @@ def read_hidden_settings(data: bytes) -> str | None:
     Args:
         data: the whole file, as it was delivered.
     """
-    image = read_header(data)
-    if image.format not in FORMATS or image.width * image.height > MAX_PIXELS or image.mode not in ("RGB", "RGBA"):
+    header = read_header(data)
+    if header.format not in FORMATS or header.width * header.height > MAX_PIXELS:
+        return None
+    image = undecoded(data)
+    if image.mode not in ("RGB", "RGBA"):
         return None
     try:
         image.load()
     except DAMAGE:
         return None
     for way in _WAYS:
-        if image.mode in way.modes and (header := _lowest_bits(image, way.bands, _HEADER))[:15] in way[2:]:
-            size = min(int.from_bytes(header[15:]) // 8, MAX_TEXT)
+        if image.mode in way.modes and (start := _lowest_bits(image, way.bands, _HEADER))[:15] in way[2:]:
+            size = min(int.from_bytes(start[15:]) // 8, MAX_TEXT)
             hidden = _lowest_bits(image, way.bands, _HEADER + size)[_HEADER:]
-            return _text(_inflated(hidden) if header[:15] == way.compressed else hidden)
+            return _text(_inflated(hidden) if start[:15] == way.compressed else hidden)
     return None
 
 
