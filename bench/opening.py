@@ -3,8 +3,8 @@
     python bench/opening.py [NAME ...]
 
 Each of `tests/worst_files.py`, at 49 MB where it can be that large, is opened and what it says is read, as an answer
-does it; beside it, how soon a small picture is answered by another thread meanwhile. Then a photograph of 12 megapixels
-in each format: what opening it costs beside Pillow alone.
+does it; beside it, how soon another thread opens a small picture meanwhile. Then a photograph of 12 megapixels in each
+format: what opening it costs beside Pillow alone.
 """
 
 import io
