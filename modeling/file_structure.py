@@ -1,8 +1,9 @@
 """The parts of a file, counted before a reader meets them: no file may hold more than any camera or program writes.
 
 Readers spend time on each part of a file, some of them the more the more parts came before, so that a small file can
-cost minutes. Here a JPEG's segments and scans, a PNG's chunks and a GIF's blocks are counted by following nothing but
-their lengths, which takes milliseconds. A file within the limits is read in a time that its pixels and bytes bound.
+cost minutes. Here a JPEG's segments and scans, the chunks of PNG and WebP, and a GIF's blocks are counted by following
+nothing but their lengths, which takes milliseconds. A file within the limits is read in a time that its pixels and
+bytes bound.
 """
 
 import re
@@ -21,6 +22,7 @@ MAX_SMALL_CHUNK = 2**16
 MAX_GIF_BLOCKS = 500_000  # up to the second frame; full blocks hold 255 bytes: a GIF of 50 MB has 200,000
 MAX_EXTENSIONS = 10_000
 MAX_COMMENT = 2**18  # bytes of a GIF's comments; Pillow joins them by copying all that came before
+MAX_FRAMES = 20_000  # chunks of a WebP; libwebp looks at each whenever it is asked for one
 MAX_JUNK = 2**16  # bytes between parts that belong to none; Pillow steps over each
 
 # The markers of a JPEG that a length follows, and its end. Readers step over all others: FF 00 is a value of a scan.
@@ -49,11 +51,10 @@ def check_jpeg(data: bytes) -> None:
     """
     position, segments, exif, resources, tables, junk, scans = 2, 0, 0, 0, 0, 0, 0
     is_progressive, pixels, layers = False, 0, 0
-    while found := _MARKER.search(data, position):
+    while found := _MARKER.search(data, position, len(data) if scans else position + MAX_JUNK - junk + 2):
         marker, start = data[found.end() - 1], found.end()
         if not scans:
             junk += found.start() - position
-            _hold(junk, MAX_JUNK)
         if start + 2 > len(data) or (marker == _END and scans):
             return
         if marker == _END:  # before any scan: Pillow goes on
@@ -81,6 +82,8 @@ def check_jpeg(data: bytes) -> None:
             if not is_progressive and data[start + 2 : start + 3] == bytes([layers]):
                 return  # everything is in this scan; libjpeg reads no other
         position = end
+    if not scans:
+        _hold(junk + len(data) - position, MAX_JUNK + 2)
 
 
 def check_png(data: bytes) -> None:
@@ -142,9 +145,23 @@ def check_gif(data: bytes) -> None:
             _hold(comments, MAX_COMMENT)
 
 
+def check_webp(data: bytes) -> None:
+    """Count the chunks of a WebP.
+
+    Raises:
+        TooManyPartsError: more than the limits above.
+    """
+    position, chunks = 12, 0
+    while position + 8 <= len(data):
+        chunks += 1
+        _hold(chunks, MAX_FRAMES)
+        length = struct.unpack_from("<I", data, position + 4)[0]
+        position += 8 + length + (length & 1)
+
+
 def _palette_size(flags: int) -> int:
     """Bytes of the palette that the flags of a GIF's screen or picture announce."""
     return 3 << (flags & 7) + 1 if flags & 128 else 0
 
 
-__all__ = ["TooManyPartsError", "check_gif", "check_jpeg", "check_png"]
+__all__ = ["TooManyPartsError", "check_gif", "check_jpeg", "check_png", "check_webp"]

@@ -4,8 +4,8 @@ The app, the detector, training and evaluation all start here, so that one pictu
 are checked on the header, before any pixel is decoded. The file's first bytes choose the reader, and Pillow's reader
 classes are called directly instead of `Image.open`: only readers of photograph formats are ever reached (never EPS,
 for which Pillow starts Ghostscript), and our own pixel limit acts instead of Pillow's process-wide one. What a JPEG,
-PNG, GIF or WebP can cost is bounded by its header (`file_structure`), so they are opened here; all others are opened
-in a process that can be ended (`opening_process`).
+PNG, GIF or WebP can cost is bounded by its header (`file_structure`), so they are opened here if they are not very
+large; all others are opened in a process that can be ended (`opening_process`).
 """
 
 import io
@@ -31,7 +31,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from . import opening_process
 from .colour_robust_clip import to_rgb
 from .file_header import Header, unpack
-from .file_structure import TooManyPartsError, check_gif, check_jpeg, check_png
+from .file_structure import TooManyPartsError, check_gif, check_jpeg, check_png, check_webp
 from .sentences import sentence
 
 logger = logging.getLogger(__name__)
@@ -92,8 +92,9 @@ READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
 
 
 # What bounds the cost of the readers that are called in this process.
-CHECKS = {_JpegFile: check_jpeg, PngImageFile: check_png, GifImageFile: check_gif}
-BOUNDED = {*CHECKS, WebPImageFile}
+CHECKS = {_JpegFile: check_jpeg, PngImageFile: check_png, GifImageFile: check_gif, WebPImageFile: check_webp}
+# Larger pictures take long enough that the way to another process and back does not count.
+MAX_PIXELS_HERE = 16_000_000
 # Headers of files that the other process opened, by length and hash: one answer asks for them several times.
 _headers: dict[tuple[int, int], Header] = {}
 MAX_HEADERS = 16
@@ -141,7 +142,11 @@ def open_image(source: str | os.PathLike | bytes | IO[bytes] | Image.Image) -> I
         _check_size(source)
         return _decode(source)
     data = read_bytes(source)
-    return open_here(data) if _is_bounded(data) else _open_there(data)
+    if _is_bounded(data):
+        image = undecoded(data)
+        if image.width * image.height <= MAX_PIXELS_HERE:
+            return _decode(image)
+    return _open_there(data)
 
 
 def read_header(source: str | os.PathLike | bytes | IO[bytes]) -> Header:
@@ -249,7 +254,7 @@ def _reader_of(data: bytes) -> type[ImageFile.ImageFile] | None:
 def _is_bounded(data: bytes) -> bool:
     """Whether the header bounds what it costs to open a file, or nothing opens it at all."""
     reader = _reader_of(data)
-    return reader is None or reader in BOUNDED
+    return reader is None or reader in CHECKS
 
 
 def _parse_header(data: bytes) -> ImageFile.ImageFile:

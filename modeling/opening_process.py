@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-TIME_LIMIT = 4.5  # seconds for one file, pixels handed over; 50 megapixels of AVIF take about two
+TIME_LIMIT = 4.0  # seconds for one file, pixels handed over; 50 megapixels of AVIF take about one and a half
 START_LIMIT = 60.0
 WORKER = Path(__file__).with_name("opening_worker.py")
 MAX_ANSWER = 64 * 2**20  # bytes of the line before the pixels

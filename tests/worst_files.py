@@ -199,7 +199,7 @@ WORST: dict[str, Callable[[int], bytes]] = {
     ),
     "stuffed_entropy.jpg": lambda size: jpeg()[:-2] + _times(b"\xff\0", size) + b"\xff\xd9",
     "restarts.jpg": lambda size: jpeg()[:-2] + _times(b"\xff\xd0", size) + b"\xff\xd9",
-    "largest.jpg": lambda size: _noise(7000, 7000, "JPEG", quality=72, subsampling=0),
+    "largest.jpg": lambda size: _noise(7000, 7000, "JPEG", quality=60, subsampling=0),
     "largest_progressive.jpg": lambda size: _noise(7000, 7000, "JPEG", quality=60, subsampling=0, progressive=True),
     "empty_chunks.png": lambda size: png_with(_times(chunk(b"abCd", b""), size)),
     "empty_chunks_behind.png": lambda size: png_with(after=_times(chunk(b"abCd", b""), size)),

@@ -8,7 +8,7 @@ from PIL import Image
 
 from modeling import file_structure
 from modeling.embedded import example_files
-from modeling.file_structure import TooManyPartsError, check_gif, check_jpeg, check_png
+from modeling.file_structure import TooManyPartsError, check_gif, check_jpeg, check_png, check_webp
 from modeling.images import ImageError, open_image, read_header
 from tests import worst_files
 from tests.worst_files import WORST, chunk, gif_with, jpeg, jpeg_segment, jpeg_with, many_scans, png_with
@@ -42,7 +42,15 @@ REFUSED = [
     "extensions.gif",
     "single_byte_blocks.gif",
     "comments_behind_a_frame.gif",
+    "frames.webp",
+    "chunks.webp",
 ]
+
+
+def encoded(codec, **options):
+    buffer = io.BytesIO()
+    Image.effect_noise((200, 150), 80).convert("RGB").save(buffer, codec, **options)
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -51,12 +59,6 @@ def test_a_file_of_too_many_parts_is_refused_before_a_reader_meets_it(name):
     for step in (open_image, read_header):
         with pytest.raises(ImageError, match="more parts than any camera"):
             step(data)
-
-
-def encoded(codec, **options):
-    buffer = io.BytesIO()
-    Image.effect_noise((200, 150), 80).convert("RGB").save(buffer, codec, **options)
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("path", example_files(), ids=lambda path: path.name)
@@ -78,6 +80,7 @@ ONE_FEWER = {
     "blocks": (check_gif, "MAX_GIF_BLOCKS", gif_with(b"!\xff", b"\3abc" * 20), 1),
     "extensions": (check_gif, "MAX_EXTENSIONS", gif_with(b"!\1\0" * 20, b""), 1),
     "comment": (check_gif, "MAX_COMMENT", gif_with(b"!\xfe", b"\3abc" * 20), 1),
+    "WebP": (check_webp, "MAX_FRAMES", encoded("WEBP") + b"abcd\0\0\0\0" * 20, 1),
     "junk in a GIF": (check_gif, "MAX_JUNK", gif_with(b"\1\2\3" * 9, b""), 1),
 }
 
@@ -101,9 +104,9 @@ def passes(monkeypatch, check, limit, data, value):
     return True
 
 
-@pytest.mark.parametrize("codec", ["JPEG", "PNG", "GIF"])
+@pytest.mark.parametrize("codec", ["JPEG", "PNG", "GIF", "WEBP"])
 def test_a_cut_or_scrambled_file_never_raises_anything_else(codec):
-    check = {"JPEG": check_jpeg, "PNG": check_png, "GIF": check_gif}[codec]
+    check = {"JPEG": check_jpeg, "PNG": check_png, "GIF": check_gif, "WEBP": check_webp}[codec]
     data = encoded(codec)
     for length in range(0, len(data), 7):
         check(data[:length])

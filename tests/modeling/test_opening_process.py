@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling import opening_process
+from modeling import images, opening_process
 from modeling.file_header import Header, pack, unpack
 from modeling.images import ImageError, header_here, open_here, open_image, read_header
 from modeling.opening_process import WorkerEndedError, ask, end_workers
@@ -78,6 +78,15 @@ def test_files_whose_header_bounds_their_cost_are_opened_here(codec):
     end_workers()
     assert open_image(encoded(codec)).size == read_header(encoded(codec)).size
     assert not opening_process._idle.get(os.getpid())
+
+
+def test_a_very_large_picture_goes_to_the_other_process_too(monkeypatch):
+    data = encoded("JPEG")
+    here = open_image(data)
+    monkeypatch.setattr(images, "MAX_PIXELS_HERE", 4_799)
+    there = open_image(data)
+    assert opening_process._idle[os.getpid()]
+    np.testing.assert_array_equal(np.asarray(there), np.asarray(here))
 
 
 def test_an_error_is_the_same_as_here_in_every_language():
