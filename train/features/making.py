@@ -18,6 +18,7 @@ from typing import Any
 import datasets
 import torch
 from accelerate import PartialState
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
@@ -36,6 +37,7 @@ from .shards import join_shards, missing_records, remove_shards, share_of, write
 
 logger = logging.getLogger(__name__)
 
+LOCK_FILE = ".lock"
 # From so many views on, some are embedded first to say how long it will take.
 LONG_VIEWS = 2000
 
@@ -74,8 +76,8 @@ def build_feature_bank(
         The bank. Pictures that cannot be read are left out, counted and listed in `bank.json`.
 
     Raises:
-        ValueError: no records, no readable picture, an unknown delivery, or `output` holds a bank made with other
-            settings or data.
+        ValueError: no records, no readable picture, an unknown delivery, `output` holds a bank made with other
+            settings or data, or another command is making it.
     """
     if len(records) == 0:
         raise ValueError("There is nothing to embed: no records.")
@@ -99,30 +101,59 @@ def build_feature_bank(
         "standard_deliveries": list(STANDARD_DELIVERIES) if probed else [],
         "seed": seed,
     }
-    with processes.main_process_first():
-        is_finished = _claim(output, info)
-        if is_finished and processes.is_main_process:
-            remove_shards(output)  # left by a run that was killed right after it had finished
-            _mend_rows(output, records, info["records_sha256"])
-    if is_finished:
+    with _only_maker(output, processes):
+        with processes.main_process_first():
+            is_finished = _claim(output, info)
+            if is_finished and processes.is_main_process:
+                remove_shards(output)  # left by a run that was killed right after it had finished
+                _mend_rows(output, records, info["records_sha256"])
+        if is_finished:
+            return FeatureBank.load(output)
+        embedder = Embedder(
+            model.to(processes.device),
+            tokenizer,
+            processor,
+            batch_size=batch_size,
+            views=views,
+            seed=seed,
+            probed=chosen,
+            deliveries=deliveries,
+        )
+        with _full_float32():
+            _embed_missing(records, output, embedder, processes)
+        processes.wait_for_everyone()
+        if processes.is_main_process:
+            join_shards(output, records, info)
+        processes.wait_for_everyone()
         return FeatureBank.load(output)
-    embedder = Embedder(
-        model.to(processes.device),
-        tokenizer,
-        processor,
-        batch_size=batch_size,
-        views=views,
-        seed=seed,
-        probed=chosen,
-        deliveries=deliveries,
-    )
-    with _full_float32():
-        _embed_missing(records, output, embedder, processes)
-    processes.wait_for_everyone()
-    if processes.is_main_process:
-        join_shards(output, records, info)
-    processes.wait_for_everyone()
-    return FeatureBank.load(output)
+
+
+@contextmanager
+def _only_maker(output: Path, processes: PartialState) -> Iterator[None]:
+    """Keep other jobs out of the folder; the processes of this one share it.
+
+    Raises:
+        ValueError: another job is at it.
+    """
+    if not processes.is_main_process:
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output / LOCK_FILE, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"Another command is making the bank {output}: wait until it has ended, or choose another `output`."
+        ) from None
+    except PermissionError:  # of a finished bank that nobody may write, which is only read
+        yield
+        return
+    try:
+        yield
+    finally:
+        (output / LOCK_FILE).unlink(missing_ok=True)
+        lock.release()
 
 
 def _claim(output: Path, info: dict) -> bool:

@@ -126,15 +126,14 @@ def _write_matrices(folder: Path, paths: Sequence[Path], rows: int) -> str:
         if name not in first.column_names:
             continue
         width = first.schema.field(name).type.list_size
-        with replacing(folder / f"{name}.npy") as partial:
-            matrix = np.lib.format.open_memmap(partial, "w+", dtype=np.float32, shape=(rows, width))
-            start = 0
+        # Written from start to end: where the disk is full, a memory-mapped file would end the process without a word.
+        with replacing(folder / f"{name}.npy") as partial, partial.open("wb") as file:
+            header = {"descr": "<f4", "fortran_order": False, "shape": (rows, width)}
+            np.lib.format.write_array_header_1_0(file, header)
             for path in paths:
-                values = read_table(path).column(name).combine_chunks().flatten().to_numpy().reshape(-1, width)
-                matrix[start : start + len(values)] = values
+                values = read_table(path).column(name).combine_chunks().flatten().to_numpy().astype("<f4", copy=False)
+                file.write(values.tobytes())
                 digest.update(values.tobytes())
-                start += len(values)
-            matrix.flush()
     return digest.hexdigest()
 
 

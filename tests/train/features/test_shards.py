@@ -1,5 +1,7 @@
 """How the records of a bank are divided: into parts, among processes, and into the shards of an unfinished bank."""
 
+from types import SimpleNamespace
+
 import datasets
 import pytest
 from tqdm import tqdm
@@ -10,7 +12,7 @@ from train.data.records import DataArguments, load_records
 from train.features import making, shards
 from train.features.backbone import load_backbone
 from train.features.embedder import Embedder, Part
-from train.features.making import build_feature_bank
+from train.features.making import _only_maker, build_feature_bank
 from train.features.shards import list_shards, missing_records, share_of, write_shards
 
 RECORDS = datasets.Dataset.from_dict({"record_id": [f"p{i}" for i in range(20)]})
@@ -75,3 +77,15 @@ def test_how_many_views_and_how_long_is_said_before_a_long_run(parquet, backbone
     said = [record.getMessage() for record in caplog.records if " a second: about " in record.getMessage()]
     assert len(said) == 1
     assert said[0].startswith("48 views at ")
+
+
+def test_two_commands_on_one_folder_say_so_and_one_job_shares_it(tmp_path):
+    output = tmp_path / "bank"
+    main, other = SimpleNamespace(is_main_process=True), SimpleNamespace(is_main_process=False)
+    with _only_maker(output, main), _only_maker(output, other):
+        message = rf"Another command is making the bank {output}: wait until it has ended, or choose another"
+        with pytest.raises(ValueError, match=message), _only_maker(output, main):
+            pass
+    assert not list(output.iterdir())
+    with _only_maker(output, main):
+        pass
