@@ -27,6 +27,7 @@ from modeling.provenance.reading import read_provenance
 
 IPTC = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 FORMATS = ("JPEG", "PNG", "WEBP")
+NO_THUMBNAILS = c2pa.Context.from_dict({"builder": {"thumbnail": {"enabled": False}}})
 USAGES = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
 USAGES += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
 
@@ -99,7 +100,7 @@ def signed(chain, data, codec="JPEG", actions=(), edit=False, remote=None, asser
         **fields,
     }
     signer = c2pa.Signer.from_info(c2pa.C2paSignerInfo("es256", chain[0], chain[1], time_stamps))
-    builder = c2pa.Builder(manifest)
+    builder = c2pa.Builder(manifest, context=NO_THUMBNAILS)
     if edit:
         builder.set_intent(c2pa.C2paBuilderIntent.EDIT)
     if remote:
@@ -462,7 +463,7 @@ def test_damaged_records_raise_nothing_and_are_never_valid(chain, codec):
     rng = np.random.default_rng(3)
     for _ in range(8):
         damaged = bytearray(data)
-        for place in rng.integers(start, start + 4000, size=20):
+        for place in rng.integers(start, start + 1500, size=20):
             damaged[place] ^= int(rng.integers(1, 256))
         if codec == "PNG":  # or its checksum would give it away first
             length = int.from_bytes(damaged[chunk : chunk + 4]) + 4
