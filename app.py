@@ -24,7 +24,7 @@ with clear_errors():  # what is not installed, or damaged, is a sentence too
 
     from starlette.requests import Request
     from starlette.responses import JSONResponse
-    from starlette.routing import Route
+    from starlette.routing import BaseRoute, Route
 
     from modeling.backends import TORCH, check_backend
     from modeling.checkpoints import resolve_checkpoint
@@ -80,10 +80,18 @@ def main() -> None:
 
     with PageFolder(os.environ["GRADIO_TEMP_DIR"]) as folder:
         page = build_page(detector, optional_file(checkpoint, "README.md"), is_default=model in (None, "", "default"))
+        routes: list[BaseRoute] = [Route("/health", health)]
+        lifespan = None
+        if with_mcp:
+            from space.tools import Tools  # its package is an extra
+
+            tools = Tools(page, reads_captions=detector.reads_captions)
+            routes += tools.routes()
+            lifespan = tools.lifespan
         serve(
             page,
             folder,
-            application_options(page, [Route("/health", health)]),
+            application_options(page, routes, lifespan),
             server_name=host,
             server_port=port,
             max_file_size="1gb",  # of a zip archive; a picture's own limit is `modeling.images.MAX_BYTES`
@@ -93,7 +101,7 @@ def main() -> None:
             css_paths=STYLE,
             favicon_path=ICON,
             i18n=interface_texts(detector),
-            mcp_server=with_mcp,
+            mcp_server=False,  # Gradio's own; ours is `space/tools.py`
             inbrowser=os.environ.get("OPEN_BROWSER") == "1",
         )
 

@@ -276,14 +276,16 @@ async def _failed(request: Request, error: Exception) -> Response:
     return _words(request, 500, "failed")
 
 
-def application_options(page: GuardedBlocks, routes: list[BaseRoute]) -> dict[str, Any]:
+def application_options(page: GuardedBlocks, routes: list[BaseRoute], lifespan: Any = None) -> dict[str, Any]:
     """For `launch(app_kwargs=...)` of the page.
 
     Args:
         page: whose functions and files clients ask for.
         routes: beside Gradio's, with an address in `OPEN`.
+        lifespan: what runs while the page is served, as Starlette takes it.
     """
     return {
+        "lifespan": lifespan,
         "routes": routes,
         "openapi_url": None,
         "middleware": [Middleware(Doors, page=page)],
@@ -299,4 +301,4 @@ def application_options(page: GuardedBlocks, routes: list[BaseRoute]) -> dict[st
     }
 
 
-__all__ = ["OPEN", "application_options"]
+__all__ = ["MAX_TOOL_BYTES", "OPEN", "TOOLS", "application_options"]

@@ -1,5 +1,7 @@
 """Which language a visitor reads: Gradio's own i18n for fixed labels, the browser's Accept-Language for answers."""
 
+from typing import Any
+
 import gradio as gr
 
 from modeling.detector import Detector
@@ -27,11 +29,11 @@ def interface_texts(detector: Detector) -> gr.I18n:
     return gr.I18n(**tables)
 
 
-def language_of(request: gr.Request | None) -> str:
+def language_of(request: Any) -> str:
     """The supported language that the browser prefers; English for programs and for all others.
 
     Args:
-        request: with the Accept-Language header, such as "es-MX,es;q=0.9,en;q=0.8".
+        request: whose `headers` hold Accept-Language, such as "es-MX,es;q=0.9,en;q=0.8"; or `None`.
     """
     header = (request.headers.get("accept-language") or "") if request is not None else ""
     choices = []

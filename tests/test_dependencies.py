@@ -16,7 +16,7 @@ SERVING, TRAINING = ("app.py", "command_line.py", "modeling", "robust_clip.py", 
 # Named for those who load data sets beside the page; training imports it.
 NOT_OF_THE_PAGE = {"datasets"}
 # Comes with gradio, whose version decides it.
-WITH_GRADIO = {"starlette"}
+WITH_GRADIO = {"fastapi", "httpx", "python-multipart", "starlette"}
 
 
 def declared(lines):
@@ -53,7 +53,7 @@ def distributions(modules):
 
 
 def test_requirements_are_what_the_page_and_the_model_import():
-    optional = extras()["onnx"] | extras()["openvino"]
+    optional = extras()["onnx"] | extras()["openvino"] | extras()["mcp"] - {"gradio"}
     assert distributions(imported(*SERVING)) - optional - WITH_GRADIO == requirements() - NOT_OF_THE_PAGE
 
 

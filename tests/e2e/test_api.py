@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import threading
 import urllib.request
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
@@ -15,7 +14,6 @@ from gradio_client.exceptions import AppError
 from modeling.embedded import ROOT
 from modeling.sentences import sentence
 from modeling.stability import STABILITY_DELIVERIES
-from tests.running_page import running_page
 
 PHOTOGRAPH = ROOT / "examples" / "china.jpg"
 NUMBER = (int, float)
@@ -197,35 +195,3 @@ def test_health_names_the_model(app, detector):
     answer = json.load(urllib.request.urlopen(f"{app.url}/health", timeout=5))
     model = {"model": detector.name, "model_version": detector.version, "backend": "torch"}
     assert answer == {"status": "ok"} | model
-
-
-def test_the_endpoints_are_tools_of_the_model_context_protocol(python, tiny_text_folder, graph_folder, tmp_path):
-    import ast
-    import asyncio
-    import base64
-
-    from mcp import ClientSession
-    from mcp.client.streamable_http import streamable_http_client
-
-    picture = "data:image/jpeg;base64," + base64.b64encode(PHOTOGRAPH.read_bytes()).decode()
-
-    async def use(app):
-        async with (
-            streamable_http_client(f"{app.url}/gradio_api/mcp/") as (read, write, _),
-            ClientSession(read, write) as session,
-        ):
-            await session.initialize()
-            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-            return tools, await session.call_tool("detect", {"image": picture, "caption": ""})
-
-    # In a thread of its own: a browser that other tests share keeps an event loop in this one.
-    # Also with another backend than usual, to spare a second start.
-    settings = {"MODEL_ID": str(tiny_text_folder), "BACKEND": "onnx", "ROBUST_CLIP_CACHE": str(graph_folder)}
-    with running_page(python, tmp_path, MCP_SERVER="1", **settings) as app, ThreadPoolExecutor(1) as thread:
-        tools, result = thread.submit(asyncio.run, use(app)).result()
-    assert set(tools) == {"detect", "detect_many"}
-    assert "photograph or was generated" in tools["detect"].description
-    assert not result.isError, result
-    answer = ast.literal_eval(result.content[0].text)
-    assert answer["verdict"] in ("real", "generated", "uncertain")
-    assert answer["backend"] == "onnx"
