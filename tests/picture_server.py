@@ -25,6 +25,10 @@ class _Pictures(BaseHTTPRequestHandler):
         }
         if name.startswith("picture"):
             self.answer(200, picture(seed=int(name.split("-")[1])))
+        elif name.startswith("busy"):  # busy-STATUS-TIMES
+            _, status, times = name.split("-")
+            asked = [path for path, _ in self.server.requests].count(self.path)
+            self.answer(int(status) if asked <= int(times) else 200, picture())
         elif name in redirects:
             self.answer(302, b"", Location=redirects[name])
         elif name == "page":

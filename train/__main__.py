@@ -27,6 +27,7 @@ PACKAGES = {
     "matplotlib": "matplotlib",
     "scipy": "scipy",
     "sklearn": "scikit-learn",
+    "tenacity": "tenacity",
 }
 # In the order of a first project. A name without options imports nothing heavy.
 COMMANDS = (

@@ -5,9 +5,10 @@ resolved here and refused unless all its addresses are public; the connection th
 a name that resolves differently a moment later changes nothing. Sizes are counted, not believed, and everything about
 one picture (name look-up, TLS, headers, body) has one deadline, which a slow sender cannot stretch.
 
-A fetched picture is kept under the hash of its URL; a failed URL is a line of failures.jsonl. Both are final: a second
-run does only what is left, and so the same folder always gives the same records. Only where a caller asks for several
-attempts, what failed for a temporary reason is tried again by the next run. Proxies are not used: behind one the
+A server that is busy or has a problem of its own is asked again a little later. A fetched picture is kept under the
+hash of its URL; a failed URL is a line of failures.jsonl. Both are final: a second run does only what is left, and so
+the same folder always gives the same records. Only where a caller asks for several attempts at whatever is temporary,
+what failed for such a reason is tried again by the next run. Proxies are not used: behind one the
 address could not be checked.
 """
 
@@ -20,12 +21,13 @@ import os
 import random
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception
 from tqdm import tqdm
 
 from modeling.files import replacing
@@ -39,7 +41,8 @@ TOTAL_SECONDS = 60.0
 WORKERS = 16
 # Before the second attempt, doubled for each further one; a server may ask for more, up to the second figure.
 WAIT_SECONDS, MOST_WAIT_SECONDS = 1.0, 60.0
-BUSY_STATUS = (408, 425, 429, 500, 502, 503, 504)
+BUSY_ATTEMPTS = 4
+_ASKED_TO_WAIT, _NEVER_DONE = (408, 425, 429), (501, 505)
 FAILURES_FILE = "failures.jsonl"
 
 FETCHED = "fetched"
@@ -133,8 +136,8 @@ def download_pictures(
         is_admitted: which addresses may be connected to.
         keep: (address, bytes) -> the bytes to keep; raises ImageError or FetchError where there is nothing to keep.
         workers: pictures at a time, `WORKERS` by default.
-        attempts: how often an address is asked that fails for a temporary reason. With more than one such a failure
-            is not final: the next run asks again.
+        attempts: how often an address is asked that fails for any temporary reason; a busy server is always asked
+            `BUSY_ATTEMPTS` times. With more than one such a failure is not final: the next run asks again.
         max_bytes: of a picture, `MAX_PICTURE_BYTES` by default.
 
     Returns:
@@ -184,18 +187,32 @@ async def _download(
 
 async def _fetch(transport: httpx2.AsyncHTTPTransport, url: str, manner: _Manner) -> bytes:
     """What is kept of the picture at `url`."""
-    for attempt in range(1, manner.attempts + 1):
-        try:
-            content = await _ask(transport, url, manner)
-            break
-        except FetchError as error:
-            if not error.temporary or attempt == manner.attempts:
-                raise
-            await asyncio.sleep(max(error.wait, WAIT_SECONDS * 2 ** (attempt - 1) * random.uniform(1, 1.5)))
+    retrying = AsyncRetrying(
+        retry=retry_if_exception(lambda error: isinstance(error, FetchError) and error.temporary),
+        stop=lambda state: state.attempt_number >= _attempts(state, manner),
+        wait=_wait,
+        reraise=True,
+    )
+    content = await retrying(_ask, transport, url, manner)
     try:
         return await asyncio.to_thread(manner.keep, url, content)
     except ImageError as error:
         raise FetchError(NOT_A_PICTURE, str(error)) from error
+
+
+def _attempts(state: RetryCallState, manner: _Manner) -> int:
+    """How often an address is asked: a dead host, of which old data sets hold many, must not cost minutes."""
+    return max(manner.attempts, BUSY_ATTEMPTS) if _failure(state).reason == BUSY_SERVER else manner.attempts
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds: longer each time, and as long as the server asks for."""
+    return max(_failure(state).wait, WAIT_SECONDS * 2 ** (state.attempt_number - 1) * random.uniform(1, 1.5))
+
+
+def _failure(state: RetryCallState) -> FetchError:
+    error = None if state.outcome is None else state.outcome.exception()
+    return error if isinstance(error, FetchError) else FetchError(DEAD_LINK, "")
 
 
 async def _ask(transport: httpx2.AsyncHTTPTransport, url: str, manner: _Manner) -> bytes:
@@ -221,8 +238,8 @@ async def _follow(transport: httpx2.AsyncHTTPTransport, address: str, manner: _M
             if response.has_redirect_location:
                 url = url.join(response.headers["Location"])
                 continue
-            if response.status_code in BUSY_STATUS:
-                wait = _asked_wait(response)
+            if is_busy(response.status_code):
+                wait = asked_wait(response.headers)
                 raise FetchError(BUSY_SERVER, f"HTTP {response.status_code}", temporary=True, wait=wait)
             if response.status_code != 200:
                 raise FetchError(DEAD_LINK, f"HTTP {response.status_code}")
@@ -268,9 +285,14 @@ async def _resolve(url: httpx2.URL, is_admitted: AddressCheck) -> list[ipaddress
     return list(dict.fromkeys(addresses))
 
 
-def _asked_wait(response: httpx2.Response) -> float:
+def is_busy(status: int) -> bool:
+    """Whether the same server may give what it refuses with this status a little later."""
+    return status in _ASKED_TO_WAIT or (500 <= status < 600 and status not in _NEVER_DONE)
+
+
+def asked_wait(headers: Mapping[str, str]) -> float:
     """Seconds of the header Retry-After; the date that may stand there in their place counts as none."""
-    asked = response.headers.get("Retry-After", "")
+    asked = headers.get("Retry-After", "")
     return min(float(asked), MOST_WAIT_SECONDS) if asked.isdecimal() else 0.0
 
 
@@ -319,7 +341,9 @@ __all__ = [
     "FETCHED",
     "AddressCheck",
     "FetchError",
+    "asked_wait",
     "download_pictures",
+    "is_busy",
     "is_public_address",
     "picture_path",
     "read_failures",

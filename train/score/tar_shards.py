@@ -6,16 +6,18 @@ import logging
 import re
 import tarfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import fsspec
 import httpx2
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt
 
 from modeling.images import MAX_BYTES
 
+from ..data.download import asked_wait, is_busy
 from ..data.picture_folder import printable
 from .picture import Picture, count_words, files_fingerprint, may_be_picture, without_query
 
@@ -23,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 TAR = (".tar", ".tar.gz", ".tgz")
 SECONDS = 60  # without a byte
+# Of a connection that is lost or refused for a temporary reason; before the second, doubled for each further one.
+ATTEMPTS, WAIT_SECONDS = 5, 1.0
 
 
 class _Entry(tarfile.TarInfo):
@@ -40,17 +44,19 @@ class _Entry(tarfile.TarInfo):
 
 
 class _Download(io.RawIOBase):
-    """A web address as a stream. A lost connection is an error here and no end: the archive is not damaged."""
+    """A web address as a stream, which goes on where a lost connection or a busy server left off.
+
+    Where it is lost for good that is an error here and no end: the archive is not damaged.
+    """
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.name = without_query(url)
-        self.pending = b""
+        self.url, self.name = url, without_query(url)
+        self.pending, self.position, self.version = b"", 0, ""
         self.exits = ExitStack()
+        self.chunks: Iterator[bytes] = iter(())
         with self._errors():
-            stream = httpx2.stream("GET", url, follow_redirects=True, timeout=SECONDS)
-            response = self.exits.enter_context(stream).raise_for_status()
-        self.chunks = response.iter_bytes()
+            self.pending = self._patiently(self._ask)
 
     def readable(self) -> bool:
         """It is."""
@@ -58,11 +64,9 @@ class _Download(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer with what comes next."""
-        while not self.pending:
+        if not self.pending:
             with self._errors():
-                self.pending = next(self.chunks, b"")
-            if not self.pending:
-                return 0
+                self.pending = self._next()
         part, self.pending = self.pending[: len(buffer)], self.pending[len(buffer) :]
         buffer[: len(part)] = part
         return len(part)
@@ -72,6 +76,50 @@ class _Download(io.RawIOBase):
         self.exits.close()
         super().close()
 
+    def _next(self) -> bytes:
+        """The next bytes, none at the end."""
+        try:
+            return self._counted(next(self.chunks, b""))
+        except httpx2.TransportError:
+            return self._patiently(self._ask)
+
+    def _counted(self, chunk: bytes) -> bytes:
+        self.position += len(chunk)
+        return chunk
+
+    def _patiently(self, ask: Callable[[], bytes]) -> bytes:
+        retrying = Retrying(
+            retry=retry_if_exception(_is_temporary),
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=_wait,
+            before_sleep=self._say,
+            reraise=True,
+        )
+        return retrying(ask)
+
+    def _say(self, state: RetryCallState) -> None:
+        seconds = 0.0 if state.next_action is None else state.next_action.sleep
+        logger.info("%s: lost after %d bytes, asked again in %.0f s.", self.name, self.position, seconds)
+
+    def _ask(self) -> bytes:
+        """Ask for what is left, and give its first bytes."""
+        self.exits.close()
+        headers = {"Accept-Encoding": "identity"}
+        if self.position:
+            headers["Range"] = f"bytes={self.position}-"
+        stream = httpx2.stream("GET", self.url, headers=headers, follow_redirects=True, timeout=SECONDS)
+        response = self.exits.enter_context(stream).raise_for_status()
+        version = response.headers.get("ETag", response.headers.get("Last-Modified", ""))
+        if self.position and version != self.version:
+            raise OSError(f"{self.name} was changed while it was read: score it again into a new folder.")
+        self.version, self.chunks = version, response.iter_bytes()
+        behind = self.position if response.status_code == httpx2.codes.OK else 0  # the server knows no ranges
+        chunk = next(self.chunks, b"")
+        while chunk and len(chunk) <= behind:
+            behind -= len(chunk)
+            chunk = next(self.chunks, b"")
+        return self._counted(chunk[behind:])
+
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
@@ -80,6 +128,19 @@ class _Download(io.RawIOBase):
             # httpx2's own words hold the whole address, with its signature.
             reason = error.response.status_code if isinstance(error, httpx2.HTTPStatusError) else type(error).__name__
             raise OSError(f"{self.name} could not be read ({reason}): run the same command again to go on.") from None
+
+
+def _is_temporary(error: BaseException) -> bool:
+    if isinstance(error, httpx2.HTTPStatusError):
+        return is_busy(error.response.status_code)
+    return isinstance(error, httpx2.TransportError)
+
+
+def _wait(state: RetryCallState) -> float:
+    """Seconds: longer each time, and as long as the server asks for."""
+    error = None if state.outcome is None else state.outcome.exception()
+    asked = asked_wait(error.response.headers) if isinstance(error, httpx2.HTTPStatusError) else 0.0
+    return max(asked, WAIT_SECONDS * 2 ** (state.attempt_number - 1))
 
 
 class TarShards:

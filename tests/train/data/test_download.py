@@ -89,6 +89,26 @@ def test_a_failure_is_counted_and_listed_with_its_reason(server, tmp_path, tight
 
 
 @pytest.mark.parametrize(
+    ("path", "counts", "asked"),
+    [
+        ("/busy-503-1", {"fetched": 1}, 2),
+        ("/busy-500-3", {"fetched": 1}, 4),
+        ("/busy-520-2", {"fetched": 1}, 3),  # of a network in front of the server
+        ("/busy-429-1", {"fetched": 1}, 2),
+        ("/busy-503-9", {"busy server": 1}, 4),
+        ("/busy-501-9", {"dead link": 1}, 1),
+        ("/gone", {"dead link": 1}, 1),
+    ],
+)
+def test_a_busy_server_is_asked_again_and_a_dead_link_is_not(server, tmp_path, monkeypatch, path, counts, asked):
+    monkeypatch.setattr(download, "WAIT_SECONDS", 0.01)
+    assert download_pictures([server.url + path], tmp_path, is_admitted=is_loopback) == Counter(counts)
+    assert len(server.requests) == asked
+    assert download_pictures([server.url + path], tmp_path, is_admitted=is_loopback) == Counter(counts)
+    assert len(server.requests) == asked
+
+
+@pytest.mark.parametrize(
     "url",
     [
         None,

@@ -3,12 +3,13 @@
 import functools
 import io
 import json
+import os
 import re
 import shutil
 import signal
 import tarfile
 import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import datasets
 import pandas as pd
@@ -24,7 +25,7 @@ from tests.pictures import picture
 from tests.tiny import VISION
 from tests.train.two_processes import run_two
 from train.jobs.processes import start_processes
-from train.score import scoring
+from train.score import scoring, tar_shards
 from train.score.parts import PART_NAME
 from train.score.picture import Picture
 from train.score.scoring import ScoreArguments, Scorer, score
@@ -217,7 +218,8 @@ def test_archives_by_pattern_compressed_and_in_a_folder_give_the_same(contents, 
     assert_same_answers(in_folder[18:], answers)
 
 
-def test_an_archive_by_url_is_no_damaged_one_when_the_connection_is_lost(contents, checkpoint, tmp_path):
+def test_an_archive_by_url_is_no_damaged_one_when_the_connection_is_lost(contents, checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_shards, "WAIT_SECONDS", 0.01)
     archive = write_tar(tmp_path / "x.tar", contents)
     with ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Cutting, directory=str(tmp_path))) as server:
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -234,6 +236,50 @@ def test_an_archive_by_url_is_no_damaged_one_when_the_connection_is_lost(content
     assert_same_answers(rows, expected(checkpoint, [*contents.values()]))
     assert rows["key"].tolist() == [*contents]
     assert set(rows["source"]) == {info["data"]} == {url}
+
+
+class Busy(BaseHTTPRequestHandler):
+    """Refuses as often as it should, and sends no more than a part of what is left at a time."""
+
+    def do_GET(self):
+        server = self.server
+        server.asked.append(self.headers["Range"])
+        if len(server.asked) <= server.refused:
+            self.send_error(503)
+            return
+        start = int(self.headers["Range"][6:-1]) if self.headers["Range"] and server.knows_ranges else 0
+        self.send_response(206 if start else 200)
+        self.send_header("ETag", server.version if len(server.asked) < 4 else server.later)
+        self.send_header("Content-Length", str(len(server.content) - start))
+        self.end_headers()
+        most = 20_000 if server.knows_ranges else 12_000 * len(server.asked)
+        self.wfile.write(server.content[start : start + most])
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("knows_ranges", [True, False])
+def test_an_archive_by_url_goes_on_where_a_busy_server_lost_it(knows_ranges, tmp_path, monkeypatch):
+    monkeypatch.setattr(tar_shards, "WAIT_SECONDS", 0.01)
+    content = os.urandom(70_000)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        server.asked, server.refused, server.knows_ranges, server.content = [], 2, knows_ranges, content
+        server.version = server.later = '"1"'
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/x.tar"
+        with tar_shards._Download(url) as stream:
+            assert stream.read() == content
+        assert server.asked[:3] == [None, None, None] and len(server.asked) > 4
+        assert all(asked.startswith("bytes=") for asked in server.asked[3:])
+        server.asked, server.later = [], '"2"'
+        with pytest.raises(OSError, match="was changed while it was read"), tar_shards._Download(url) as stream:
+            stream.read()
+        server.asked, server.refused = [], 9
+        with pytest.raises(OSError, match=rf"{url} could not be read \(503\): run the same"):
+            tar_shards._Download(url)
+        assert len(server.asked) == tar_shards.ATTEMPTS
+        server.shutdown()
 
 
 class Cutting(SimpleHTTPRequestHandler):
