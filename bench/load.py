@@ -2,9 +2,10 @@
 
     python bench/load.py [--users 50] [--minutes 5]
 
-Starts `python app.py`, then locust with this file as its scenario. Each user has a picture of its own, sends it again
-and again through `/detect` and checks the answer's hash against its own. "Queue full" is an honest answer and is
-counted apart; anything else but an answer is a failure.
+Starts `python app.py` (the environment's MODEL_ID is what it loads), then locust with this file as its scenario. Each
+user has a picture of its own, sends it again and again through `/detect` and checks the answer's hash against its own;
+now and then it does not wait for the answer. "Queue full" is an honest answer and is counted apart; anything else but
+an answer is a failure. At the end the page is stopped, and nothing may be left of it.
 """
 
 import argparse
@@ -44,7 +45,7 @@ class Visitor(FastHttpUser):
         self.picture = buffer.getvalue()
         self.hash = hashlib.sha256(self.picture).hexdigest()
 
-    @task
+    @task(9)
     def check(self) -> None:
         """One picture through the endpoint, as curl would."""
         start = time.perf_counter()
@@ -57,11 +58,18 @@ class Visitor(FastHttpUser):
             exception=error,
         )
 
-    def _ask(self) -> tuple[str, Exception | None]:
+    @task(1)
+    def abandon(self) -> None:
+        """Ask and hang up."""
+        self.client.post("/gradio_api/call/detect", json={"data": [self._upload()]}, name="/gradio_api/call/detect")
+
+    def _upload(self) -> dict:
         upload = self.client.post("/gradio_api/upload", files={"files": ("mine.jpg", self.picture, "image/jpeg")})
-        if upload.status_code != 200:
-            return "upload", RuntimeError(f"upload: {upload.status_code}")
-        data = {"data": [{"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}}]}
+        upload.raise_for_status()
+        return {"path": upload.json()[0], "meta": {"_type": "gradio.FileData"}}
+
+    def _ask(self) -> tuple[str, Exception | None]:
+        data = {"data": [self._upload()]}
         with self.client.post("/gradio_api/call/detect", json=data, catch_response=True) as call:
             if call.status_code == 503 and "ueue is full" in (call.text or ""):
                 call.success()  # an honest answer
@@ -117,11 +125,12 @@ def main() -> None:
                 end="",
             )
             print(f"most {max(memory):.0f}; alive: {app.poll() is None}; locust's exit status {load.returncode}")
-            print(f"uploads left: {sum(1 for path in Path(folder, 'uploads').rglob('mine.jpg'))}")
         finally:
             app.terminate()
             app.wait(timeout=60)
             log.close()
+        left = [str(path) for path in Path(folder, "uploads").rglob("*")]
+        print(f"stopped with status {app.returncode}; left of the page: {left}")
 
 
 def wait_for(port: int) -> None:

@@ -39,6 +39,7 @@ class Jobs(Queue):
         super().__init__(**settings)
         self.closing = False
         self.streams: Counter[str] = Counter()  # how many read the answers to a session
+        self._refused: set[str] = set()  # sessions that are told that the page closes
 
     def start(self) -> None:
         """Within the server's event loop."""
@@ -59,8 +60,7 @@ class Jobs(Queue):
                 if time.monotonic() > event.enqueue_time + PATIENCE:
                     self._refuse(event, "nobody_waits")
             if jobs.concurrency_limit is None or jobs.current_concurrency < jobs.concurrency_limit:
-                event = next(filter(self.awaits, jobs.queue), None)
-                if event is not None:
+                for event in filter(self.awaits, jobs.queue):
                     jobs.queue.remove(event)
                     return [event], False, concurrency_id
         return None
@@ -92,12 +92,19 @@ class Jobs(Queue):
         for event in self._under_way():
             self._refuse(event, "closing")
             event.alive = False
-        begin = time.monotonic()
-        # Who has just been given a job's number comes for its answer at once.
-        while time.monotonic() < begin + (READING_SECONDS if self.streams else 0.5):
+        until = time.monotonic() + READING_SECONDS
+        while True:
             self._refuse_waiting()
+            if time.monotonic() > until or not self._unread():
+                break
             await asyncio.sleep(0.05)
+        self.stopped = True  # at once, so that nobody gets a job's number that stands for nothing
         return not self._under_way()
+
+    def _unread(self) -> bool:
+        """Whether somebody still reads, or has a job's number and is about to."""
+        unread = (self.pending_messages_per_session.get(session) for session in self._refused)
+        return bool(self.streams) or any(messages is not None and messages.qsize() for messages in unread)
 
     def _under_way(self) -> list[Event]:
         return [event for job in self.active_jobs if job for event in job]
@@ -116,6 +123,8 @@ class Jobs(Queue):
         words = sentence("page", code, language_of(gr.Request(event.request)))
         output = error_payload(gr.Error(words, print_exception=False), show_error=True)
         self.send_message(event, ProcessCompletedMessage(output=output, success=False))
+        if self.closing:
+            self._refused.add(event.session_hash)
         self._forget_undelivered()
 
     def _forget_undelivered(self) -> None:
@@ -136,8 +145,7 @@ class WatchStreams:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; while a stream of answers is read, its session counts as awaited."""
         jobs = self.blocks._queue
-        session = _session(scope, jobs) if isinstance(jobs, Jobs) else None
-        if session is None:
+        if not isinstance(jobs, Jobs) or (session := _session(scope, jobs)) is None:
             return await self.app(scope, receive, send)
         jobs.streams[session] += 1
         try:

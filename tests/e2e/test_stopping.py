@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+import random
 import signal
 import socket
+import time
+import zipfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -154,3 +158,68 @@ def test_what_a_killed_page_left_goes_with_the_next_start_and_a_stopped_one_answ
         result = page.result()
     assert result.returncode == 0 and "Traceback" not in result.stdout
     assert files(page.uploads) == ["somebody's.jpg"]
+
+
+def is_own(data, own):
+    """Whether an answer is about the visitor's own pictures."""
+    rows = data[0] if isinstance(data[0], list) else data
+    told = sentence("batch", "closing", "es")
+    return len(rows) == len(own) and all(
+        row["sha256"] == sha256 or row["error"] == told for row, sha256 in zip(rows, own, strict=True)
+    )
+
+
+def visit(page, file, own, outcomes):
+    """Send a picture, or an archive, again and again until the page is gone; `outcomes` counts what came."""
+    name = "detect_many" if file.suffix == ".zip" else "detect"
+    while True:
+        job = None
+        try:
+            uploaded = upload(page, file)
+            job = post(page, [[uploaded]] if name == "detect_many" else [uploaded, ""], name)
+            answer = read(page, job, name)
+        except Exception as error:  # the page is gone: before the job was taken, or after that
+            outcomes["not taken" if job is None else f"lost: {error!r}"] += 1
+            return
+        if refused(answer):
+            outcomes["refused in words"] += 1
+        elif answer[0] == "complete":
+            outcomes["answered" if is_own(answer[1], own) else "mixed up"] += 1
+        else:
+            outcomes[str(answer)] += 1
+
+
+@pytest.mark.long
+def test_twenty_signals_at_random_moments_lose_nothing_and_leave_nothing(python, tmp_path, tiny_text_folder, threads):
+    chance, photograph, total = random.Random(24), PHOTOGRAPH.read_bytes(), Counter()
+    for number in range(20):
+        kill, names, visitors = number % 2 == 0, [], []
+        for visitor in range(6):
+            pictures = [photograph + bytes([number, visitor, picture]) for picture in range(20 if visitor == 0 else 1)]
+            file = tmp_path / f"round-{number}-{visitor}.{'zip' if visitor == 0 else 'jpg'}"
+            file.write_bytes(pictures[0])
+            if visitor == 0:
+                with zipfile.ZipFile(file, "w") as archive:
+                    for picture, data in enumerate(pictures):
+                        archive.writestr(f"{picture}.jpg", data)
+            visitors.append((file, [hashlib.sha256(data).hexdigest() for data in pictures]))
+        with running_page(python, tmp_path, MODEL_ID=str(tiny_text_folder)) as page:
+            assert len(list(page.uploads.iterdir())) == 1
+            names = [name for name in files(page.uploads) if name.startswith(("round", "tmp"))]
+            assert names == [], f"left by round {number - 1}"
+            outcomes = Counter()
+            visits = [threads.submit(visit, page, file, own, outcomes) for file, own in visitors]
+            time.sleep(chance.uniform(0, 5))
+            page.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+            result = page.result()
+            for ended in visits:
+                ended.result()
+        unexpected = {outcome for outcome in outcomes if outcome not in ("answered", "refused in words", "not taken")}
+        if kill:
+            assert result.returncode == -signal.SIGKILL
+            unexpected = {outcome for outcome in unexpected if not outcome.startswith("lost")}
+        else:
+            assert result.returncode == 0 and list(page.uploads.iterdir()) == []
+            total += outcomes
+        assert unexpected == set(), result.stdout[-2000:]
+    assert total["answered"] and total["refused in words"]
