@@ -19,19 +19,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from PIL import Image, ImageFile
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from . import opening_process
-from .colour_robust_clip import to_rgb
+from .colour_robust_clip import EXIF_ORIENTATION, UPRIGHT, to_rgb
 from .file_header import Header, unpack
+from .file_readers import READERS, JpegFile, PngFile, lacks_too_much
 from .file_structure import TooManyPartsError, check_gif, check_jpeg, check_png, check_webp
+from .main_image import TIFF, MainImage, NoPreviewError, main_image
 from .sentences import sentence
 
 logger = logging.getLogger(__name__)
@@ -39,8 +36,8 @@ logger = logging.getLogger(__name__)
 MAX_PIXELS = 50_000_000
 MAX_BYTES = 50 * 2**20
 MIN_SIDE = 32
-# The brands of a HEIC file; "mif1" may be HEIC or AVIF, the list after it tells.
-HEIC = re.compile(rb"....ftyp.{0,56}?(heic|heix|hevc|heim|heis)", re.DOTALL)
+# What `info` of an opened picture says of its file: it ends too early; it is a camera's raw file, seen by its preview.
+NOTES = ("incomplete", "preview")
 # What Pillow's readers raise on damaged data: OSError and EOFError for truncation,
 # SyntaxError for broken PNG chunks, ValueError, struct.error and zlib.error for impossible fields, LookupError and
 # TypeError from TIFF and EXIF directories, OverflowError and MemoryError for absurd sizes, RuntimeError from the
@@ -70,29 +67,8 @@ FIELD_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 BIG_FIELD_SIZES = FIELD_SIZES | {16: 8, 17: 8, 18: 8}
 
 
-class _JpegFile(JpegImageFile):
-    """Pillow 12 reads the EXIF already when it opens a JPEG, for a resolution that nobody here needs."""
-
-    def _read_dpi_from_exif(self) -> None:
-        """Leave the EXIF alone: see `_fields_overlap`."""
-
-
-# The first bytes decide which reader a file meets; its name plays no part. An MPO starts with its main picture as a
-# plain JPEG.
-READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), _JpegFile),
-    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
-    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
-    (re.compile(rb"GIF8[79]a"), GifImageFile),
-    (re.compile(rb"BM"), BmpImageFile),
-    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), TiffImageFile),
-    (re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL), AvifImageFile),
-    (re.compile(rb"P[1-6]\s"), PpmImageFile),
-)
-
-
 # What bounds the cost of the readers that are called in this process.
-CHECKS = {_JpegFile: check_jpeg, PngImageFile: check_png, GifImageFile: check_gif, WebPImageFile: check_webp}
+CHECKS = {JpegFile: check_jpeg, PngFile: check_png, GifImageFile: check_gif, WebPImageFile: check_webp}
 # Larger pictures take long enough that the way to another process and back does not count.
 MAX_PIXELS_HERE = 16_000_000
 # Headers of files that the other process opened, by length and hash: one answer asks for them several times.
@@ -260,20 +236,45 @@ def _is_bounded(data: bytes) -> bool:
 def _parse_header(data: bytes) -> ImageFile.ImageFile:
     """Let the reader that the first bytes name parse the header."""
     reader = _reader_of(data)
-    if reader is None or HEIC.match(data):
+    main = MainImage(data)
+    if reader is TiffImageFile:
+        main = _main_image(data)
+        reader = _reader_of(main.data)
+    if reader is None:
         raise ImageError.of(_why_unreadable(data))
-    if reader is TiffImageFile and _fields_overlap(data):
+    if reader is TiffImageFile and _fields_overlap(main.data):
         raise ImageError.of("damaged")
     try:
         if reader in CHECKS:
-            CHECKS[reader](data)
-        return reader(io.BytesIO(data), "")
+            CHECKS[reader](main.data)
+        image = reader(io.BytesIO(main.data), "")
     except TooManyPartsError as error:
         raise ImageError.of("too_many_parts") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ImageError.of("too_many_pixels", megapixels=MAX_PIXELS // 10**6) from error
     except DAMAGE as error:
         raise ImageError.of("damaged") from error
+    if main.is_preview:
+        _mark_preview(image, main, is_tiff=bool(TIFF.match(data)))
+    return image
+
+
+def _main_image(data: bytes) -> MainImage:
+    try:
+        return main_image(data)
+    except NoPreviewError as error:
+        raise ImageError.of("no_preview") from error
+
+
+def _mark_preview(image: ImageFile.ImageFile, main: MainImage, is_tiff: bool) -> None:
+    """The file is a raw one: its own format, and its own orientation where the preview says nothing."""
+    image.info["preview"] = True
+    if is_tiff:
+        image.format = "TIFF"
+    if "exif" not in image.info and main.orientation in UPRIGHT:
+        exif = Image.Exif()
+        exif[EXIF_ORIENTATION] = main.orientation
+        image.info["exif"] = exif.tobytes()
 
 
 def _check_size(image: Image.Image) -> None:
@@ -289,8 +290,14 @@ def _decode(image: Image.Image) -> Image.Image:
         image.load()
     except DAMAGE as error:
         raise ImageError.of("damaged") from error
+    notes = [name for name in NOTES if image.info.get(name) is True]
+    if "incomplete" in notes and lacks_too_much(image):
+        raise ImageError.of("damaged")
     _drop_overlapping_exif(image.info)
-    return to_rgb(image)
+    picture = to_rgb(image)
+    for name in notes:
+        picture.info[name] = True
+    return picture
 
 
 def _drop_overlapping_exif(info: dict) -> None:
@@ -338,8 +345,6 @@ def _fields_overlap(data: bytes) -> bool:
 def _why_unreadable(data: bytes) -> str:
     """The code for data in which no reader recognised a picture."""
     start = data[:512].lstrip()
-    if HEIC.match(data):
-        return "heic"
     if b"<svg" in data[:4096].lower():
         return "svg"
     return "web_page" if start[:5].lower() in (b"<html", b"<!doc") else "unknown"

@@ -168,7 +168,7 @@ def _recode(picture: Image.Image, curve: Callable[[np.ndarray], np.ndarray]) -> 
     return picture.point(levels * 3)
 
 
-def _from_cicp(picture: Image.Image, info: dict[str, Any], cicp: tuple[int, int]) -> Image.Image:
+def _from_cicp(picture: Image.Image, info: dict[str, Any], cicp: tuple[Any, Any]) -> Image.Image:
     primaries, transfer = PRIMARIES.get(cicp[0]), cicp[1]
     if primaries is None or transfer not in CURVES:
         return picture
@@ -182,7 +182,7 @@ def _from_gamma(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
     gamma, chromaticity = info["gamma"], info.get("chromaticity")
     if not isinstance(gamma, float) or not 0.1 <= gamma <= 5:
         return picture
-    if chromaticity is None:
+    if not isinstance(chromaticity, tuple) or len(chromaticity) != 8:
         return picture if abs(gamma - 1 / 2.2) < 0.01 else _recode(picture, lambda code: code ** (1 / gamma))
     white, *primaries = zip(chromaticity[::2], chromaticity[1::2], strict=True)
     try:
@@ -269,8 +269,11 @@ def to_srgb(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
 
 
 def _converted(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
+    cicp: tuple[Any, Any] | None
     profile, nclx = info.get("icc_profile"), info.get("nclx_profile")
-    cicp = info.get("cicp")
+    cicp = info.get("cicp")  # a PNG's texts stand in `info`, too, under any name
+    if not isinstance(cicp, tuple) or len(cicp) != 2:
+        cicp = None
     if cicp is None and isinstance(profile, bytes):
         cicp = _profile_cicp(profile)
         if cicp is None:

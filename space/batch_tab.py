@@ -23,7 +23,11 @@ from .batch_view import COLUMNS, KEPT_SECONDS, Speak, counts, downloads, labels,
 from .jobs import is_awaited, is_closing
 from .uploads import BatchError, expand
 
-FILE_TYPES = ["image", ".avif", ".heic", ".zip"]
+FILE_TYPES = [
+    "image",
+    *(".avif", ".heic", ".heif", ".hif", ".zip"),
+    *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
+]
 DATATYPES: list[Literal["str", "number", "html"]] = ["html", "str", "number", "str", "str", "str"]
 EMPTY = "batch-empty"
 WIDTHS: list[str | int] = [84, 136, 120, 250, 120, 490]

@@ -72,7 +72,7 @@ def find_cautions(
         The most important first; empty for an ordinary photograph. Nothing is raised for damaged metadata.
     """
     flat = is_flat(picture)
-    found = [*_of_file(data, flat), *_of_picture(picture, model_side)]
+    found = [*_of_opening(picture), *_of_file(data, flat), *_of_picture(picture, model_side)]
     if embedding is not None and pages is not None and pages.is_page(embedding):
         return Caution("document"), *found  # that it is far, or flat, would say the same with less
     if flat and not any(caution.code == "screenshot" for caution in found):
@@ -82,6 +82,14 @@ def find_cautions(
         if percentile >= FAR:
             found.append(Caution("far", {"percent": min(99, int(100 * percentile))}))
     return tuple(found)
+
+
+def _of_opening(picture: Image.Image) -> Iterator[Caution]:
+    """What the picture is not of the file."""
+    if picture.info.get("incomplete") is True:
+        yield Caution("incomplete")
+    if picture.info.get("preview") is True:
+        yield Caution("raw_preview")
 
 
 def _of_file(data: bytes | None, flat: bool) -> Iterator[Caution]:

@@ -1,0 +1,134 @@
+"""Pillow's readers of photograph formats, with what they leave out: colours of newer kinds, and files that end early.
+
+A JPEG or PNG whose last part is missing is shown as viewers show it, up to a tenth of its rows; `info["incomplete"]`
+says so. Pillow has a switch for that, which would change every picture of the process.
+"""
+
+import io
+import re
+import struct
+from typing import Any
+
+import numpy as np
+from pi_heif import HeifImageFile
+from PIL import Image, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from .box_colours import box_colours
+from .main_image import RAW
+
+MAX_MISSING = 0.1  # of the rows
+# A reader fills in what is missing: a JPEG's in the middle of the range, a PNG's with zeros.
+FILLED = {"JPEG": (127, 128), "PNG": (0, 0)}
+
+
+class JpegFile(JpegImageFile):
+    """Pillow 12 reads the EXIF already when it opens a JPEG, for a resolution that nobody here needs."""
+
+    def _read_dpi_from_exif(self) -> None:
+        """Leave the EXIF alone: see `images._fields_overlap`."""
+
+    def load_read(self, read_bytes: int) -> bytes:
+        """The next bytes; after the last ones the end of the picture, once, where the file lacks it."""
+        assert self.fp is not None
+        data = self.fp.read(read_bytes)
+        if data or "incomplete" in self.info:
+            return data
+        self.info["incomplete"] = True
+        return b"\xff\xd9"
+
+
+class PngFile(PngImageFile):
+    """A PNG with its cICP chunk (and the brightest light of cLLI)."""
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        start = self.fp.read(2**16)  # they stand before the pixels, and after few others
+        self.fp.seek(0)
+        super()._open()
+        chunks = _first_chunks(start)
+        if len(chunks.get(b"cICP", b"")) == 4:
+            self.info["cicp"] = tuple(chunks[b"cICP"][:2])
+        if len(chunks.get(b"cLLI", b"")) == 8:
+            self.info["max_light"] = struct.unpack(">I", chunks[b"cLLI"][:4])[0] / 10_000
+
+    def load(self) -> Any:
+        """Decode; what was read of rows in their order stays where the file ends too early."""
+        try:
+            return super().load()
+        except OSError as error:
+            if "truncated" not in str(error).lower() or self._im is None or self.info.get("interlace"):
+                raise
+        self.info["incomplete"] = True
+        self.tile = []
+        return super().load()
+
+
+class AvifFile(AvifImageFile):
+    """An AVIF with its nclx colours."""
+
+    def _open(self) -> None:
+        super()._open()
+        _add_box_colours(self)
+
+
+class HeifFile(HeifImageFile):
+    """A HEIC or HEIF with its nclx colours and the brightest light."""
+
+    def _open(self) -> None:
+        super()._open()
+        _add_box_colours(self)
+
+
+def _add_box_colours(image: ImageFile.ImageFile) -> None:
+    """As in a browser, a profile counts before nclx."""
+    if isinstance(image.fp, io.BytesIO) and "icc_profile" not in image.info:
+        for name, value in box_colours(image.fp.getvalue()).items():
+            image.info[name] = value
+
+
+def _first_chunks(data: bytes) -> dict[bytes, bytes]:
+    """A PNG's chunks before its pixels, by name."""
+    chunks, position = {}, 8
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        if name == b"IDAT":
+            break
+        chunks[name] = data[position + 8 : position + 8 + length]
+        position += length + 12
+    return chunks
+
+
+def lacks_too_much(image: Image.Image) -> bool:
+    """Whether a decoded picture that ends too early lacks more rows than `MAX_MISSING`."""
+    low, high = FILLED.get(image.format or "", (0, 0))
+    pixels = np.asarray(image)
+    rows = pixels.reshape(pixels.shape[0], -1)
+    seen = np.flatnonzero(((rows < low) | (rows > high)).any(axis=1))
+    return len(seen) == 0 or seen[-1] + 1 < (1 - MAX_MISSING) * len(rows)
+
+
+# The first bytes decide which reader a file meets; its name plays no part. An MPO starts with its main picture as a
+# plain JPEG. "mif1" and "msf1" may be HEIC or AVIF: the list after it tells. A raw container is no TIFF, but what
+# `main_image` makes of one may be.
+READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), JpegFile),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngFile),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+    (re.compile(rb"GIF8[79]a"), GifImageFile),
+    (re.compile(rb"BM"), BmpImageFile),
+    (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), TiffImageFile),
+    (RAW, TiffImageFile),
+    (re.compile(rb"....ftyp.{0,56}?(hei[cxms]|hev[cxms])", re.DOTALL), HeifFile),
+    (re.compile(rb"....ftyp(avif|avis|mif1|msf1)", re.DOTALL), AvifFile),
+    (re.compile(rb"P[1-6]\s"), PpmImageFile),
+)
+
+__all__ = ["READERS", "JpegFile", "PngFile", "lacks_too_much"]
