@@ -8,7 +8,6 @@ import asyncio
 import logging
 from contextlib import suppress
 from typing import Any
-from urllib.parse import urlsplit
 
 from fastapi.exceptions import RequestValidationError
 from gradio.route_utils import FnIndexInferError
@@ -30,7 +29,9 @@ from .uploads import MAX_PICTURES, MAX_TOTAL_BYTES
 MEBIBYTE = 2**20
 MAX_CALL_BYTES = 4 * MEBIBYTE  # a thousand file objects with long names
 MAX_UPLOAD_BYTES = MAX_TOTAL_BYTES + MEBIBYTE  # with the headers of a thousand parts
-MAX_TOOL_BYTES = 2 * MAX_BYTES  # one picture as text, which takes a third more
+MAX_TOOL_BYTES = MAX_BYTES * 3 // 2  # one picture as text, which takes a third more
+MAX_LARGE_CALLS = 4  # of tools, at a time: they are in memory, several times, until they are answered
+MAX_ADDRESS = 2000  # characters; Gradio keeps some of what stands in them
 # A client that still sends when it is refused mostly reads the answer only afterwards.
 LISTEN_SECONDS = 10.0
 
@@ -93,6 +94,7 @@ class Doors:
     def __init__(self, app: ASGIApp, page: GuardedBlocks) -> None:
         self.app = app
         self.page = page
+        self.large_calls = 0
         self.names = {fn.api_name for fn in page.fns.values() if fn.api_visibility == "public"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +109,7 @@ class Doors:
     async def _request(self, request: Request, receive: Receive, send: Send) -> None:
         sender = _Sender(receive)
         try:
-            body = _Body(request, sender.receive, self._door(request))
+            body = _Body(self, request, sender.receive, self._door(request))
             await body.pass_to(self.app, send)
         except _RefusedError as refused:
             response = refused.answer(request)
@@ -121,6 +123,8 @@ class Doors:
         if _is_foreign(request):
             raise _RefusedError(403, "foreign")
         path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        if max(len(path), len(request.scope["query_string"])) > MAX_ADDRESS:
+            raise _RefusedError(414, "closed")
         found = [(template, match, methods) for template, pattern, methods in _OPEN if (match := pattern.match(path))]
         if not found:
             raise _RefusedError(404, "closed")
@@ -144,8 +148,8 @@ def _is_foreign(request: Request) -> bool:
     origin, site = request.headers.get("origin"), request.headers.get("sec-fetch-site")
     if site is not None:
         return site not in _OWN_SITE and (origin is not None or request.method not in _SAFE)
-    hosts = [request.headers.get(name) for name in ("host", "x-forwarded-host")]
-    return origin is not None and urlsplit(origin).netloc not in hosts
+    # Not X-Forwarded-Host: another page may send that, too.
+    return origin is not None and origin.partition("://")[2] != request.headers.get("host")
 
 
 class _Sender:
@@ -172,15 +176,17 @@ class _Sender:
 class _Body:
     """A request's body, counted while it comes in; an upload's parts as well."""
 
-    def __init__(self, request: Request, receive: Receive, template: str) -> None:
-        self._scope, self._receive = request.scope, receive
-        self._is_upload = template == UPLOAD
+    def __init__(self, doors: Doors, request: Request, receive: Receive, template: str) -> None:
+        self._doors, self._scope, self._receive = doors, request.scope, receive
+        self._is_upload, self._is_large_call = template == UPLOAD, False
         limits = {UPLOAD: MAX_UPLOAD_BYTES, TOOLS: MAX_TOOL_BYTES, TOOLS + "/": MAX_TOOL_BYTES}
         self._limit = limits.get(template, MAX_CALL_BYTES)
         self._parts = _Parts(request) if self._is_upload else None
         self._bytes = 0
         self._refused: _RefusedError | None = None
-        self._check(int(length) if (length := request.headers.get("content-length", "")).isdecimal() else 0)
+        announced = request.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced) > self._limit:
+            raise _RefusedError(413, "too_large", limit=self._limit // MEBIBYTE)
 
     async def pass_to(self, app: ASGIApp, send: Send) -> None:
         """Let the application answer, unless the body turns out to be refused."""
@@ -194,6 +200,8 @@ class _Body:
         except Exception:
             if self._refused is None:
                 raise
+        finally:
+            self._doors.large_calls -= self._is_large_call
         if self._refused is not None:
             raise self._refused
 
@@ -216,6 +224,11 @@ class _Body:
     def _check(self, size: int) -> None:
         if size > self._limit:
             raise _RefusedError(413, "too_large", limit=self._limit // MEBIBYTE)
+        if size > MAX_CALL_BYTES and not self._is_upload and not self._is_large_call:
+            if self._doors.large_calls >= MAX_LARGE_CALLS:
+                raise _RefusedError(503, "busy")
+            self._doors.large_calls += 1
+            self._is_large_call = True
 
 
 class _Parts:

@@ -159,6 +159,11 @@ def test_only_files_that_the_page_stored_are_served(client, path):
     assert words(client.get(f"/gradio_api/file={path}")) == (404, sentence("requests", "gone"))
 
 
+def test_an_endless_address_is_refused(client):
+    for address in ("/gradio_api/heartbeat/" + "x" * 3000, "/gradio_api/upload_progress?upload_id=" + "x" * 3000):
+        assert client.get(address).status_code == 414
+
+
 def upload(client, *files, name="files", **fields):
     parts = [(name, (f"{number}.png", data)) for number, data in enumerate(files)]
     return client.post("/gradio_api/upload", files=parts, data=fields)
@@ -212,6 +217,49 @@ def test_a_call_is_bounded(client):
     assert words(answer) == (413, sentence("requests", "too_large", limit=4))
 
 
+@pytest.mark.parametrize("length", [None, 5 * MEBIBYTE])
+def test_few_large_calls_of_tools_are_read_at_a_time(length):
+    """Each waits for the rest of its body; the next one is refused in words, also where it says no length."""
+    answers = asyncio.run(large_calls(doors.MAX_LARGE_CALLS + 1, length))
+    assert answers == [200] * doors.MAX_LARGE_CALLS + [503]
+
+
+async def large_calls(count, length):
+    gate, answers = asyncio.Event(), []
+
+    async def application(scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body"})
+
+    entrance = doors.Doors(application, gr.Blocks())
+
+    async def call():
+        messages = [b"x" * 5 * MEBIBYTE, b""]
+
+        async def receive():
+            if len(messages) == 1:
+                await gate.wait()
+            body = messages.pop(0)
+            return {"type": "http.request", "body": body, "more_body": bool(messages)}
+
+        async def send(message):
+            if "status" in message:
+                answers.append(message["status"])
+
+        headers = [(b"host", b"page")] + ([(b"content-length", str(length).encode())] if length else [])
+        scope = {"type": "http", "method": "POST", "path": doors.TOOLS, "query_string": b"", "headers": headers}
+        await entrance(scope, receive, send)
+
+    calls = [asyncio.create_task(call()) for _ in range(count)]
+    await asyncio.sleep(0.05)
+    gate.set()
+    await asyncio.gather(*calls)
+    assert entrance.large_calls == 0
+    return sorted(answers)
+
+
 def test_an_aborted_upload_leaves_nothing(application, no_trace):
     head = b"--b\r\nContent-Disposition: form-data; name=files; filename=a.png\r\n\r\n"
     messages = [
@@ -241,11 +289,12 @@ OWN = [
     {},  # a program
     {"origin": "http://testserver"},
     {"sec-fetch-site": "same-origin", "origin": "https://page.example"},  # behind a proxy that keeps no Host
-    {"origin": "https://page.example", "x-forwarded-host": "page.example"},
 ]
 FOREIGN = [
     {"origin": "http://evil.example"},
     {"origin": "null"},
+    {"origin": "http://["},
+    {"origin": "http://evil.example", "x-forwarded-host": "evil.example"},
     {"origin": "http://testserver.evil.example"},
     {"sec-fetch-site": "cross-site", "origin": "http://testserver"},
     {"sec-fetch-site": "same-site", "origin": "http://other.testserver"},
