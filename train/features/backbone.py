@@ -28,7 +28,7 @@ def load_backbone(
 
     Raises:
         ValueError: another size is asked of a checkpoint of ours, or one that the backbone cannot see; or the
-            backbone lacks tensors.
+            backbone lacks tensors, or blocks that are asked for.
         CheckpointError: a checkpoint of ours is not what it was when it was made, or weights are not finite.
     """
     given = {"image_layers": list(image_layers), "image_tokens": list(image_tokens)}
@@ -43,8 +43,10 @@ def load_backbone(
             f"`image_size` of {folder} is {config.vision_config.image_size}, got {image_size}: leave it out, or name "
             "the backbone of that checkpoint."
         )
+    # Made anew, so that it is looked at: `from_pretrained` takes single fields as they come.
+    config = RobustClipConfig.from_dict(config.to_dict() | fields)
     load_checkpoint(folder)  # a backbone alone cannot show that it is the right one
-    return RobustClipModel.from_pretrained(folder, **fields).eval()
+    return RobustClipModel.from_pretrained(folder, config=config).eval()
 
 
 def weights_fingerprint(model: RobustClipModel) -> str:

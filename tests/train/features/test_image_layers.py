@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from modeling import RobustClipForImageClassification, RobustClipImageProcessor
 from modeling.checkpoints import load_processor
 from modeling.detector import Detector
 from tests.pictures import picture
@@ -39,6 +40,16 @@ def test_a_narrowed_bank_holds_what_a_narrower_backbone_gives(wide_bank, parquet
     assert wide_bank.narrow(load_backbone(str(backbone), **WIDE).config) is wide_bank
     with pytest.raises(ValueError, match=r"holds no tokens of layers \[\], asked for are .* of layers \[1, 2\]"):
         expected.narrow(load_backbone(str(backbone), **WIDE).config)
+
+
+@pytest.mark.parametrize("layers", [[99], [2, 1], [0]])
+def test_layers_that_the_tower_lacks_are_refused(tiny_config, backbone, layers, tmp_path):
+    RobustClipForImageClassification(tiny_config(text=False)).save_pretrained(tmp_path)
+    RobustClipImageProcessor(size=32).save_pretrained(tmp_path)
+    for folder in (backbone, tmp_path):
+        with pytest.raises(ValueError, match=r"`image_layers` must rise within 1 to the tower's 2 blocks, got \["):
+            load_backbone(str(folder), layers)
+    assert load_backbone(str(tmp_path), [2]).config.image_tokens == ["class"]
 
 
 def test_components_are_uncorrelated_and_keep_their_shares_of_the_variance(wide_bank):
