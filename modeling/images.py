@@ -166,7 +166,7 @@ def undecoded(data: bytes) -> ImageFile.ImageFile:
 def _open_there(data: bytes) -> Image.Image:
     _, answer, pixels = _ask("open", data)
     picture = Image.frombytes("RGB", tuple(answer["size"]), pixels)
-    picture.info = unpack(answer["info"])
+    picture.info.update(unpack(answer["info"]))
     return picture
 
 
