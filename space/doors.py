@@ -28,7 +28,7 @@ from .uploads import MAX_PICTURES, MAX_TOTAL_BYTES
 
 MEBIBYTE = 2**20
 MAX_CALL_BYTES = 4 * MEBIBYTE  # a thousand file objects with long names
-MAX_UPLOAD_BYTES = MAX_TOTAL_BYTES + MEBIBYTE  # with the headers of a thousand parts
+MAX_UPLOAD_BYTES = MAX_TOTAL_BYTES + MEBIBYTE - 1  # with the headers of a thousand parts
 MAX_TOOL_BYTES = MAX_BYTES * 3 // 2  # one picture as text, which takes a third more
 MAX_LARGE_CALLS = 4  # of tools, at a time: they are in memory, several times, until they are answered
 MAX_ADDRESS = 2000  # characters; Gradio keeps some of what stands in them

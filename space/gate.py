@@ -43,8 +43,10 @@ class GuardedBlocks(gr.Blocks):
         language = language_of(request if isinstance(request, gr.Request) else None)
         try:
             if kwargs.get("iterator") is None:
-                blocks = (self.fns[block_fn] if isinstance(block_fn, int) else block_fn).inputs
-                inputs = self._checked(blocks, inputs)
+                function = self.fns[block_fn] if isinstance(block_fn, int) else block_fn
+                if function.fn is None:  # one that the browser runs
+                    raise InputError("no_endpoint")
+                inputs = self._checked(function.inputs, inputs)
             return await super().process_api(block_fn, inputs, *args, **kwargs)
         except gr.Error:
             raise
@@ -93,8 +95,8 @@ class GuardedBlocks(gr.Blocks):
             if len(value) > limit:
                 raise InputError("text_too_long", limit=limit)
             return value
-        if isinstance(value, int) and isinstance(block, gr.Dataset):  # the number of an example
-            return value
+        if isinstance(block, gr.Dataset) and isinstance(value, int) and 0 <= value < len(block.samples or []):
+            return value  # the number of an example
         raise InputError("no_text")
 
     def _file(self, value: Any) -> dict[str, Any]:

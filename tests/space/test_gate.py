@@ -39,6 +39,9 @@ async def build(stored):
 
         button.click(echo, [image, files, caption, state], answer, preprocess=False, api_name="echo")
         button.click(fall, None, answer, api_name="fall")
+        button.click(None, None, None, js="() => {}")
+        examples = gr.Dataset(components=[gr.Textbox(visible=False)], samples=[["one"], ["two"]])
+        button.click(lambda number: [number], examples, answer, preprocess=False)
     page.upload_file_set.add(stored)
     return page
 
@@ -134,3 +137,13 @@ def test_too_few_inputs_get_a_sentence(page):
 def test_an_unforeseen_error_says_nothing_of_the_server(page, caplog):
     assert refused(page, [], number=1) == sentence("page", "failed")
     assert "a secret of the server" in caplog.text
+
+
+def test_what_the_browser_runs_is_no_function_of_the_server(page):
+    assert refused(page, [], number=2) == sentence("requests", "no_endpoint")
+
+
+def test_an_example_is_one_of_those_shown(page):
+    assert call(page, [1], number=3) == [1]
+    for number in (2, -1, [0], {"path": "/etc/passwd"}):
+        assert refused(page, [number], number=3) == sentence("requests", "no_text")
