@@ -9,9 +9,9 @@ import unicodedata
 import encypher_c2pa
 import pytest
 
-from modeling.images import ImageError, read_header
+from modeling.images import ImageError, open_image, read_header
 from modeling.provenance import content_credentials
-from modeling.provenance.content_credentials import TRUST_LIST_DATE, read_credentials
+from modeling.provenance.content_credentials import read_credentials
 from modeling.provenance.evidence import MAX_SHOWN
 from modeling.provenance.reading import read_provenance
 from modeling.sentences import LANGUAGES
@@ -64,7 +64,7 @@ def attack_records(seed, number, monkeypatch):
 
     monkeypatch.setattr(content_credentials, "_report", report)
     chain = certificates()
-    whole = [signed(chain, picture(codec), codec, [created("digitalCapture")]) for codec in ("JPEG", "PNG")]
+    whole = [signed(chain, picture(codec), codec, [created("digitalCapture")]) for codec in ("JPEG", "WEBP")]
     words = [
         b"jumb",
         b"jumd",
@@ -77,15 +77,19 @@ def attack_records(seed, number, monkeypatch):
         b"digitalCapture",
         b"c2pa.actions",
     ]
-    kept = 0
+    formats = ("JPEG", "WEBP")
+    honest = [read_credentials(data, name, chain[2]) for data, name in zip(whole, formats, strict=True)]
+    broken = 0
     for index, data in mutations(seed, whole, words, number):
-        for evidence in read_credentials(data, ("JPEG", "PNG")[index], chain[2]):
-            is_intact = evidence.code in ("credentials_trusted", "credentials_unknown_issuer")
-            assert not is_intact or data == whole[index]
-            kept += 1
-            assert evidence.values.get("date", TRUST_LIST_DATE) == TRUST_LIST_DATE
-            evidence.sentence()
-    assert kept > number / 20
+        evidence = read_credentials(data, formats[index], chain[2])
+        assert all(item.sentence() for item in evidence)
+        if evidence and evidence[0].code in ("credentials_trusted", "credentials_unknown_issuer"):
+            # Padding that nothing is read from may differ, what is said and shown may not.
+            assert evidence == honest[index]
+            assert open_image(data).tobytes() == open_image(whole[index]).tobytes()
+        else:
+            broken += 1
+    assert broken > number / 2
 
 
 def test_every_part_of_the_corpus_is_read_before_it_is_damaged():
@@ -96,15 +100,15 @@ def test_every_part_of_the_corpus_is_read_before_it_is_damaged():
 
 
 def test_damaged_parts():
-    attack_parts(1, 1000)
+    attack_parts(1, 2_500)
 
 
 def test_damaged_files():
-    attack_files(2, 700)
+    attack_files(2, 2_500)
 
 
 def test_damaged_records(monkeypatch):
-    attack_records(3, 300, monkeypatch)
+    attack_records(3, 1_000, monkeypatch)
 
 
 @pytest.mark.long
