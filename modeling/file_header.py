@@ -41,7 +41,7 @@ class Header:
             image: not decoded.
             damage: what readers raise for frames that cannot be found; then there are none.
         """
-        info = dict(image.info)
+        info: dict[str, Any] = {name: value for name, value in image.info.items() if isinstance(name, str)}
         try:
             is_animated = bool(getattr(image, "is_animated", False))
         except damage:
