@@ -131,12 +131,13 @@ def test_the_table_fills_and_is_filtered_sorted_and_downloaded(served, open_page
 
     rows = json.loads(download(page, "#batch-json"))
     assert [row["name"] for row in rows] == names
-    assert rows[2] | {"name": "", "probability": 0, "score": 0} == detector.detect(
+    assert rows[2] | {"name": "", "probability": 0, "score": 0, "marks": []} == detector.detect(
         EXAMPLES / "china.jpg"
     ).to_dict() | {
         "name": "",
         "probability": 0,
         "score": 0,
+        "marks": [],
     }
     lines = list(csv.DictReader(io.StringIO(download(page, "#batch-csv"))))
     assert [line["name"] for line in lines] == names
@@ -247,7 +248,7 @@ def test_programs_get_the_same_answers(served, files, detector):
     assert [row["verdict"] for row in rows][:3] == [
         detector.detect(EXAMPLES / name).verdict for name in ("flower.jpg", "flux_dev.webp", "china.jpg")
     ]
-    assert set(rows[0]) == {"name", *detector.detect(EXAMPLES / "china.jpg").to_dict()}
+    assert set(rows[0]) == {"name", "marks", *detector.detect(EXAMPLES / "china.jpg").to_dict()}
     assert "not a picture" in rows[3]["error"]
     client.close()
 
