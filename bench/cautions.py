@@ -4,7 +4,8 @@
 
 DATA is a Parquet file or glob with `image`, `label`, `style` and `source`, such as the development set. Drawings,
 charts, text pages and screenshots are made here; FOLDER adds drawings of one's own. Also prints how strongly DATA's
-photographs can be compressed before that is said, and how long cautions take for 12 megapixels.
+photographs can be compressed before that is said, how near they come to showing nothing, and how long cautions take
+for 12 megapixels.
 """
 
 import argparse
@@ -18,12 +19,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 from unusual_pictures import unusual_pictures
 
+from modeling import RobustClipImageProcessor
+from modeling.cautions.content import MIN_CORRELATION, MIN_LEFT, has_content, measure_content
 from modeling.cautions.finding import MAX_POOR_BITS, find_cautions
 from modeling.images import open_image
 from train.data.records import DataArguments, load_records
 
 COMPRESSED = 60
 SIDE = 224  # of the square that the embedded default sees
+PROCESSOR = RobustClipImageProcessor(size=SIDE)
+LEAST = (MIN_LEFT, MIN_CORRELATION)
 QUALITIES = (90, 75, 60, 40, 20, 10, 5)
 
 
@@ -59,13 +64,30 @@ def main() -> None:
         print(f"{kind} ({len(found)}): none {100 * none / len(found):.1f} %, {rates}")
     worst = ", ".join(f"{source} {count}" for source, count in by_source.most_common(4))
     print(f"photographs taken for drawings, by source: {worst}")
+    print_content(photographs)
     print_compression(photographs)
     print_time()
 
 
 def codes_of(data: bytes) -> list[str]:
     """The cautions about one file."""
-    return [caution.code for caution in find_cautions(data, open_image(data), model_side=SIDE)]
+    picture = open_image(data)
+    pixel_values = PROCESSOR(images=picture, return_tensors="pt")["pixel_values"]
+    (seen,) = has_content(pixel_values, PROCESSOR.image_std)
+    return [caution.code for caution in find_cautions(data, picture, model_side=SIDE, has_content=seen)]
+
+
+def print_content(photographs: list[bytes]) -> None:
+    """How near real pictures come to those that show nothing, and how many are taken for such."""
+    measured = [
+        measure_content(PROCESSOR(images=open_image(data), return_tensors="pt")["pixel_values"], PROCESSOR.image_std)
+        for data in photographs
+    ]
+    for name, values, least in zip(("left", "correlation"), zip(*measured, strict=True), LEAST, strict=True):
+        ordered = sorted(value.item() for value in values)
+        lowest = ", ".join(f"{value:.2f}" for value in ordered[:5])
+        below = sum(value < least for value in ordered)
+        print(f"no_content, {name}: {lowest} are the lowest of {len(ordered)} photographs, {below} under {least}")
 
 
 def shared(data: bytes) -> bytes:

@@ -21,13 +21,14 @@ from transformers import AutoTokenizer
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
+from .cautions.content import NO_CONTENT, has_content
 from .cautions.known_data import KnownData
 from .cautions.pages import probe_for
 from .checkpoints import resolve_checkpoint
 from .hub import hub_errors
 from .images import ImageError, open_image, read_bytes
 from .proof import load_checkpoint
-from .verdicts import verdict
+from .verdicts import UNCERTAIN, verdict
 
 MAX_TOKENS = 77  # CLIP's context length
 NO_TEXT_TOWER = "This checkpoint has no text tower: leave the caption out."
@@ -41,6 +42,8 @@ class Detection:
 
     Args:
         verdict: "real", "generated" or "uncertain"; `None` with an error.
+        reason: code of the caution that makes the verdict "uncertain" whatever the probability: "no_content" for a
+            picture of one colour, an even gradient or noise. `None` where the probability decides.
         probability: calibrated P(generated) in [0, 1].
         score: raw score, higher is more likely generated.
         probability_without_caption: of the same picture without its caption, by the calibration for pictures alone;
@@ -56,6 +59,7 @@ class Detection:
     """
 
     verdict: str | None = None
+    reason: str | None = None
     probability: float | None = None
     score: float | None = None
     probability_without_caption: float | None = None
@@ -276,6 +280,9 @@ class Detector:
                 scores.tolist(), logits.softmax(-1)[:, 1].tolist(), without, captions, strict=True
             )
         ]
+        for index, something in enumerate(has_content(pixel_values, self.processor.image_std)):
+            if not something:
+                detections[index] = dataclasses.replace(detections[index], verdict=UNCERTAIN, reason=NO_CONTENT)
         return detections, outputs.image_embeds[:, : self.model.config.embedding_dim]
 
     def _detection(self, probability: float, score: float, alone: float | None, *, with_text: bool) -> Detection:

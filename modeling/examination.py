@@ -13,6 +13,7 @@ from typing import IO
 
 from PIL import Image
 
+from .cautions.content import NO_CONTENT
 from .cautions.finding import Caution, find_cautions
 from .detector import Detection, Detector
 from .explanation import Explanation, can_explain, explain
@@ -117,7 +118,13 @@ def examine(
     provenance = read_provenance(data)
     side, known_data = detector.processor.size, detector.known_data
     cautions = find_cautions(
-        data, picture, model_side=side, embedding=embedding, known_data=known_data, pages=detector.pages
+        data,
+        picture,
+        model_side=side,
+        embedding=embedding,
+        known_data=known_data,
+        pages=detector.pages,
+        has_content=detection.reason != NO_CONTENT,
     )
     answer = dataclasses.replace(answer, provenance=provenance, cautions=cautions, milliseconds=timed("file", begin))
     yield answer

@@ -46,7 +46,7 @@ class Row:
         detection: the answer, or why there is none.
         marks: what the file says of itself; never part of the score.
         thumbnail: JPEG data, at most 96 pixels a side; `None` where the picture could not be read.
-        note: the strongest mark that points somewhere, as a sentence for the table.
+        note: why nothing could be judged, or the strongest mark that points somewhere, as a sentence for the table.
     """
 
     name: str
@@ -128,15 +128,19 @@ def _judge_batch(detector: Detector, entries: Sequence[Entry], known: dict[str, 
         detections = detector.detect_prepared(torch.cat([opened.pixel_values for opened in fresh.values()]))
         for (sha256, opened), detection in zip(fresh.items(), detections, strict=True):
             detection = dataclasses.replace(detection, width=opened.width, height=opened.height, sha256=sha256)
-            known[sha256] = Row("", detection, opened.thumbnail, opened.marks, _note(opened.marks, language))
+            known[sha256] = Row(
+                "", detection, opened.thumbnail, opened.marks, _note(detection, opened.marks, language)
+            )
     return [
         dataclasses.replace(known[outcome], name=entry.name) if isinstance(outcome, str) else Row(entry.name, outcome)
         for entry, outcome in zip(entries, outcomes, strict=True)
     ]
 
 
-def _note(marks: Sequence[Evidence], language: str) -> str:
-    """The strongest mark that points somewhere, in words."""
+def _note(detection: Detection, marks: Sequence[Evidence], language: str) -> str:
+    """Why the verdict is not that of the probability, else the strongest mark that points somewhere, in words."""
+    if detection.reason is not None:
+        return sentence("cautions", detection.reason, language)
     return next((mark.sentence(language) for mark in marks if mark.points_to != "nothing"), "")
 
 

@@ -50,13 +50,16 @@ def tiny_tokenizer():
 def tiny_text_folder(tiny_tokenizer, tmp_path_factory):
     """A tiny random checkpoint that reads captions: a whole page in seconds."""
     from modeling import RobustClipConfig, RobustClipForImageClassification, RobustClipImageProcessor
+    from modeling.proof import write_expected
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("tiny") / "tiny"
     config = RobustClipConfig(vision_config=dict(VISION), text_config=dict(TEXT))
-    RobustClipForImageClassification(config).save_pretrained(folder)
-    RobustClipImageProcessor(size=32).save_pretrained(folder)
+    model, processor = RobustClipForImageClassification(config).eval(), RobustClipImageProcessor(size=32)
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
+    write_expected(model, processor, folder)
     return folder
 
 

@@ -1,7 +1,8 @@
 """Cautions beside an answer: what about this picture makes the answer less certain than the figures say.
 
-They never change the score. Each is a code with values; the words are in `languages`. What is measured, and how often
-each is said of ordinary photographs, is printed by `python bench/cautions.py`.
+They never change the score, and only one the verdict (see `content`). Each is a code with values; the words are in
+`languages`. What is measured, and how often each is said of ordinary photographs, is printed by `python
+bench/cautions.py`.
 """
 
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from ..compression import jpeg_quality
 from ..file_metadata import read_metadata
 from ..images import ImageError, read_header
 from ..sentences import sentence
+from .content import NO_CONTENT
 from .flatness import is_flat
 from .known_data import FAR, KnownData
 from .pages import PageProbe
@@ -57,6 +59,7 @@ def find_cautions(
     embedding: torch.Tensor | None = None,
     known_data: KnownData | None = None,
     pages: PageProbe | None = None,
+    has_content: bool = True,
 ) -> tuple[Caution, ...]:
     """What a person should know before trusting the answer about a picture.
 
@@ -67,12 +70,15 @@ def find_cautions(
         embedding: (D,) or (1, D), the backbone's, not normalised; `None` where it is not known.
         known_data: of the checkpoint that judged; `None` where it has none.
         pages: of the backbone that made the embedding; `None` where it has none.
+        has_content: whether the model sees anything, as `content.has_content` says; it decides the verdict.
 
     Returns:
         The most important first; empty for an ordinary photograph. Nothing is raised for damaged metadata.
     """
     flat = is_flat(picture)
     found = [*_of_opening(picture), *_of_file(data, flat), *_of_picture(picture, model_side)]
+    if not has_content:
+        return Caution(NO_CONTENT), *found  # drawing, page or far would be said of nothing
     if embedding is not None and pages is not None and pages.is_page(embedding):
         return Caution("document"), *found  # that it is far, or flat, would say the same with less
     if flat and not any(caution.code == "screenshot" for caution in found):

@@ -30,6 +30,7 @@ SCHEMA = pa.schema(
         ("shard", pa.int64()),
         ("row", pa.int64()),
         ("verdict", pa.string()),
+        ("reason", pa.string()),
         ("probability", pa.float64()),
         ("score", pa.float64()),
         ("width", pa.int64()),

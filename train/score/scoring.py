@@ -162,7 +162,7 @@ class Scorer:
             return
         readable = [row for row in rows if row["error"] is None]
         for row, answer in zip(readable, self.detector.detect_prepared(torch.cat(pixel_values)), strict=True):
-            row |= {"verdict": answer.verdict, "probability": answer.probability, "score": answer.score}
+            row |= {name: getattr(answer, name) for name in ("verdict", "reason", "probability", "score")}
 
     def _batches(
         self, missing: list[tuple[int, int]], decoders: ThreadPoolExecutor
@@ -211,7 +211,9 @@ class Scorer:
 
     def _open(self, picture: Picture, place: dict) -> tuple[dict, torch.Tensor | None]:
         """A picture's row, and its pixel values (1, 3, size, size) unless it cannot be read."""
-        row = dict.fromkeys(("verdict", "probability", "score", "width", "height", "sha256", "marks", "error"))
+        row = dict.fromkeys(
+            ("verdict", "reason", "probability", "score", "width", "height", "sha256", "marks", "error")
+        )
         row |= {"key": picture.key, "source": picture.source, **place, **self.made_by}
         if picture.content is None:
             return row | {"error": picture.error}, None

@@ -176,5 +176,5 @@ def test_a_caution_has_words_in_every_language_and_its_values_are_numbers():
 def test_every_sentence_is_of_a_code_that_is_given():
     assert set(all_sentences()["cautions"]) == {
         *("small", "compressed_jpeg", "compressed", "elongated", "screenshot", "drawing", "first_frame"),
-        *("first_page", "far", "document", "incomplete", "raw_preview"),
+        *("first_page", "far", "document", "incomplete", "raw_preview", "no_content"),
     }
