@@ -26,6 +26,7 @@ from .main_image import RAW
 
 MAX_MISSING = 0.1  # of the rows
 # A reader fills in what is missing: a JPEG's in the middle of the range, a PNG's with zeros.
+VIDEO_CURVES = {1, 6, 14, 15}
 FILLED = {"JPEG": (127, 128), "PNG": (0, 0)}
 
 
@@ -91,6 +92,8 @@ def _add_box_colours(image: ImageFile.ImageFile) -> None:
     """As in a browser, a profile counts before nclx."""
     if isinstance(image.fp, io.BytesIO) and "icc_profile" not in image.info:
         for name, value in box_colours(image.fp.getvalue()).items():
+            if name == "cicp" and value[1] in VIDEO_CURVES:  # browsers show these as sRGB, unlike in a PNG
+                value = value[0], 13
             image.info[name] = value
 
 
