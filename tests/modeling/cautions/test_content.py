@@ -137,7 +137,7 @@ def test_every_way_to_ask_gives_the_same_verdict_and_code(folder, tmp_path):
 
     table = pd.read_parquet(tmp_path / "scores" / "parts").sort_values("key")
     assert list(table["verdict"]) == ["uncertain", "real"]
-    assert list(table["reason"]) == ["no_content", None]
+    assert list(table["reason"].fillna("")) == ["no_content", ""]
 
 
 def test_the_logits_stay_as_they_are(folder):
