@@ -74,6 +74,7 @@ def main() -> None:
                 "status": "ok",
                 "model": detector.name,
                 "model_version": detector.version,
+                "corrections": detector.corrections,
                 "backend": detector.backend,
             }
         )

@@ -37,7 +37,7 @@ ORDER = (
     ("publish", "evaluate"),
     ("trainer",),
     ("fit",),
-    ("study",),
+    ("study", "refit"),
     ("default",),
     ("__main__",),
 )

@@ -89,6 +89,8 @@ class RobustClipConfig(PreTrainedConfig):
             elsewhere. `None` = the same as with one.
         operating_point: what was measured at these thresholds: false-positive rate, counts, data. For the reader.
             Under "without_text" the same at those of `without_text`.
+        corrections: what was done to the head after it was fitted: which pictures of a user, and what was measured
+            (`python -m train refit`). For the reader. `None` = nothing.
         backbone_name: where the backbone's weights came from, a Hub id or another name.
         backbone_revision: which revision of it.
         initializer_range: standard deviation of the learned no-text embedding at initialisation.
@@ -118,6 +120,7 @@ class RobustClipConfig(PreTrainedConfig):
     generated_threshold: float | int = 0.5
     without_text: dict[str, float | int] | None = None
     operating_point: dict | None = None
+    corrections: list[dict] | None = None
     backbone_name: str | None = None
     backbone_revision: str | None = None
     # transformers falls back to a standard deviation of 1.0 for a config without this field.

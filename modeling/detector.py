@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedConfig
 
 from . import RobustClipForImageClassification, RobustClipImageProcessor
 from .backends import TORCH, Backend, Outputs, check_backend, compute_with_torch, load_backend
@@ -53,7 +53,7 @@ class Detection:
         width: pixels, after applying the orientation.
         height: pixels.
         sha256: of the file's bytes; `None` for a PIL image.
-        model: what answered.
+        model: what answered, with the date of each correction that it carries (`corrected_name`).
         backend: what computed it: one of `backends.BACKENDS`.
         error: why there is no answer, in words for a person; `None` otherwise.
     """
@@ -131,6 +131,7 @@ class Detector:
             network, processor = load_checkpoint(checkpoint)
             tokenizer = AutoTokenizer.from_pretrained(checkpoint) if network.config.text_config is not None else None
         name = Path(checkpoint).name if Path(checkpoint).is_dir() else checkpoint
+        name = corrected_name(name, network.config)
         known_data = KnownData.load(checkpoint, network.config)
         graph = load_backend(backend, network, processor, checkpoint)
         return cls(network, processor, tokenizer, name, known_data, graph)
@@ -152,6 +153,11 @@ class Detector:
         if config.without_text is not None:
             digest.update(repr(config.decision(with_text=False)).encode())
         return digest.hexdigest()[:12]
+
+    @property
+    def corrections(self) -> list[dict]:
+        """What was done to the head after it was fitted, as `RobustClipConfig.corrections` has it."""
+        return self.model.config.corrections or []
 
     @property
     def reads_captions(self) -> bool:
@@ -319,6 +325,12 @@ class Detector:
         return [answers[index] for index in range(len(images))]
 
 
+def corrected_name(name: str, config: PreTrainedConfig) -> str:
+    """A checkpoint's name, and when its head was corrected by a user's pictures (`python -m train refit`)."""
+    corrections = config.corrections or []
+    return name + "".join(f" + correction of {correction.get('date', 'no date')}" for correction in corrections)
+
+
 def _with_file(detection: Detection, picture: Image.Image, data: bytes | Image.Image) -> Detection:
     """Add what the opened picture and its file's bytes tell; a picture that came without a file has no hash."""
     sha256 = None if isinstance(data, Image.Image) else hashlib.sha256(data).hexdigest()
@@ -346,4 +358,4 @@ def _read(image: Source) -> bytes | Image.Image:
     return image if isinstance(image, Image.Image) else read_bytes(image)
 
 
-__all__ = ["Detection", "Detector", "tokenize_captions"]
+__all__ = ["Detection", "Detector", "corrected_name", "tokenize_captions"]

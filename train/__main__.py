@@ -14,6 +14,7 @@ from .fit.options import FitArguments, HeadArguments, KnownDataArguments
 from .options import CalibrateArguments, EvaluateArguments, MethodArguments, TrainerArguments
 from .parsing import Command, nearest, parse
 from .publish.options import ExportArguments, PublishArguments, PublishSpaceArguments
+from .refit.options import RefitArguments
 from .report.options import AuditArguments, CardArguments, ManifestArguments
 from .score.options import PictureArguments, ScoreArguments
 from .study.options import CompareArguments, StudyArguments
@@ -89,6 +90,14 @@ COMMANDS = (
         (EvaluateArguments, DataArguments),
         by_place=("checkpoint", "data"),
         first=("checkpoint", "data", "output", "schema", "probed", "training_bank"),
+    ),
+    Command(
+        "refit",
+        "correct a checkpoint by a few dozen labelled pictures of one's own, and judge whether it is better",
+        "refit.commands:refit",
+        (RefitArguments, DataArguments),
+        by_place=("checkpoint", "data"),
+        first=("checkpoint", "data", "output", "anyway", "merge_sources", "schema"),
     ),
     Command(
         "calibrate",

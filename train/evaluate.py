@@ -9,9 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from accelerate import PartialState
+from transformers import PreTrainedConfig
 
 from modeling import RobustClipConfig, RobustClipForImageClassification
 from modeling.checkpoints import resolve_checkpoint
+from modeling.detector import corrected_name
 from modeling.proof import load_checkpoint
 
 from .data.options import DataArguments
@@ -59,22 +61,7 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
     """
     output = Path(arguments.output)
     checkpoint = resolve_checkpoint(arguments.checkpoint)
-    if _is_bank(Path(data.data)):
-        bank = FeatureBank.load(data.data)
-    else:
-        with start_processes().main_process_first():
-            records = load_records(data)
-        config = load_checkpoint(checkpoint)[0].config  # what is not right is refused before hours of embedding
-        bank = build_feature_bank(
-            records,
-            output / "bank",
-            backbone="default" if arguments.checkpoint == "default" else checkpoint,
-            image_layers=config.image_layers or (),
-            image_tokens=config.image_tokens or (),
-            image_size=config.vision_config.image_size if arguments.checkpoint == "default" else None,
-            views=1,
-            probed=arguments.probed,
-        )
+    bank = embed_for(arguments.checkpoint, data, output / "bank", views=1, probed=arguments.probed)
     if not PartialState().is_main_process:
         return None
     training = None if arguments.training_bank is None else FeatureBank.load(arguments.training_bank).rows
@@ -82,6 +69,34 @@ def evaluate(arguments: EvaluateArguments, data: DataArguments) -> Evaluation | 
     write_evaluation(output, evaluation)
     write_report(output, evaluation, pictures)
     return evaluation
+
+
+def embed_for(checkpoint: str, data: DataArguments, folder: Path, *, views: int, probed: int = 0) -> FeatureBank:
+    """The bank that is given, or one of pictures, with the features that a checkpoint's head reads.
+
+    Args:
+        checkpoint: folder, Hub id or `default`.
+        data: the pictures, or in `data.data` a feature bank or a folder of banks.
+        folder: gets the bank of pictures; an interrupted run goes on there.
+        views: of each picture.
+        probed: pictures that are also embedded under every standard delivery.
+    """
+    if _is_bank(Path(data.data)):
+        return FeatureBank.load(data.data)
+    with start_processes().main_process_first():
+        records = load_records(data)
+    found = resolve_checkpoint(checkpoint)
+    config = load_checkpoint(found)[0].config  # what cannot be loaded is refused before hours of embedding
+    return build_feature_bank(
+        records,
+        folder,
+        backbone="default" if checkpoint == "default" else found,
+        image_layers=config.image_layers or (),
+        image_tokens=config.image_tokens or (),
+        image_size=config.vision_config.image_size if checkpoint == "default" else None,
+        views=views,
+        probed=probed,
+    )
 
 
 def evaluate_checkpoint(
@@ -112,7 +127,7 @@ def evaluate_checkpoint(
     pictures = rows[clean]
     decision = model.config.decision(with_text=bool(written.any()))
     thresholds = {"real_threshold": decision.real_threshold, "generated_threshold": decision.generated_threshold}
-    if in_sample := _is_in_sample(checkpoint, bank):
+    if in_sample := is_in_sample(checkpoint, bank, model.config):
         logger.warning("The checkpoint was fitted on these very pictures: its figures here are in-sample, too good.")
     evaluation: Evaluation = {
         "version": VERSION,
@@ -121,7 +136,7 @@ def evaluate_checkpoint(
         "fit": None,
         "nested": None,
         "checkpoint": {
-            "name": name or str(checkpoint),
+            "name": corrected_name(name or str(checkpoint), model.config),
             "weights_sha256": state_fingerprint(model.head.state_dict()),
             "in_sample": in_sample,
         },
@@ -155,8 +170,11 @@ def _measure_text(
     )
 
 
-def _is_in_sample(checkpoint: str, bank: FeatureBank) -> bool | None:
-    """`True` where the evaluation.json beside the weights names the bank's records as the fit's, else unknown."""
+def is_in_sample(checkpoint: str, bank: FeatureBank, config: PreTrainedConfig) -> bool | None:
+    """`True` where the checkpoint says that it was fitted on, or corrected by, the bank's records, else unknown."""
+    records = bank.info["records_sha256"]
+    if any(correction.get("records_sha256") == records for correction in config.corrections or []):
+        return True
     if not (Path(checkpoint) / EVALUATION_FILE).is_file():
         return None
     try:
@@ -165,7 +183,7 @@ def _is_in_sample(checkpoint: str, bank: FeatureBank) -> bool | None:
         logger.warning("Whether the checkpoint was fitted on these pictures is not known: %s", error)
         return None
     fitted_on = None if beside["fit"] is None else beside["made_by"]["bank"]["records_sha256"]
-    return True if fitted_on == bank.info["records_sha256"] else None
+    return True if fitted_on == records else None
 
 
-__all__ = ["evaluate", "evaluate_checkpoint"]
+__all__ = ["embed_for", "evaluate", "evaluate_checkpoint", "is_in_sample"]

@@ -268,18 +268,18 @@ def _set_operating_point(
     config, calibration = model.config, calibrations.with_text
     config.calibration_scale, config.calibration_bias = calibration.scale, calibration.bias
     config.real_threshold, config.generated_threshold = calibration.real_threshold, calibration.generated_threshold
-    point = {**arguments.targets, "measured_on": protocol, **_rates(held_out.with_text)}
+    point = {**arguments.targets, "measured_on": protocol, **measured_rates(held_out.with_text)}
     if calibrations.without_text is not None and held_out.without_text is not None:
         config.without_text = Decision(*astuple(calibrations.without_text))._asdict()
         point["without_text"] = {
             **arguments.targets,
             "measured_on": f"{protocol}, {WITHOUT_TEXT}",
-            **_rates(held_out.without_text),
+            **measured_rates(held_out.without_text),
         }
     config.operating_point = None if calibration is UNCALIBRATED else point
 
 
-def _rates(held_out: pd.DataFrame) -> dict[str, Any]:
+def measured_rates(held_out: pd.DataFrame) -> dict[str, Any]:
     """What `operating_point` says of pictures that calibrations of the other folds judged."""
     real, generated = (cast(dict, shares) for shares in verdicts_by_class(held_out).values())
     return {
@@ -297,4 +297,4 @@ def _name_backbone(model: RobustClipForImageClassification, backbone: str) -> No
     config.backbone_revision = HUB_REVISION if backbone == "default" else config.backbone_revision
 
 
-__all__ = ["UNFINISHED", "FittedDetector", "fit"]
+__all__ = ["UNFINISHED", "FittedDetector", "fit", "measured_rates"]

@@ -140,7 +140,7 @@ def _folds_by_source(pictures: pd.DataFrame, folds: int) -> dict[str, int]:
         raise ValueError(f"`folds` must be 2 to {most}, the number of sources, or 0 for each on its own, got {folds}.")
     if folds in (0, most):
         return {source: number for number, source in enumerate(np.unique(sources))}
-    return _fold_of_name(labels, sources, folds)
+    return fold_of_name(labels, sources, folds)
 
 
 def _real_folds(real: pd.DataFrame, number: int, hold_out: str) -> dict[str, int]:
@@ -151,11 +151,11 @@ def _real_folds(real: pd.DataFrame, number: int, hold_out: str) -> dict[str, int
             f"`hold_out` {hold_out} makes {number} groups, among which whole sources of real pictures are divided: it "
             f"needs as many, got {most}."
         )
-    folds = _fold_of_name(real["label"].to_numpy(), sources, number)
+    folds = fold_of_name(real["label"].to_numpy(), sources, number)
     return {_REAL + source: fold for source, fold in folds.items()}
 
 
-def _fold_of_name(labels: NDArray, sources: NDArray, number: int) -> dict[str, int]:
+def fold_of_name(labels: NDArray, sources: NDArray, number: int) -> dict[str, int]:
     """Fold of every source by name; none is empty."""
     folds = folds_of_sources(labels, sources, number)
     if not all(len(inside) for _, inside in folds):  # a few sources of very different sizes
@@ -252,6 +252,7 @@ __all__ = [
     "FULL_SOURCE",
     "MANY_SOURCES",
     "family_groups",
+    "fold_of_name",
     "folds_of_sources",
     "join_sources",
     "number_sources",
