@@ -193,7 +193,7 @@ async def _fetch(transport: httpx2.AsyncHTTPTransport, url: str, manner: _Manner
         wait=_wait,
         reraise=True,
     )
-    content = await retrying(_ask, transport, url, manner)
+    content: bytes = await retrying(_ask, transport, url, manner)
     try:
         return await asyncio.to_thread(manner.keep, url, content)
     except ImageError as error:
