@@ -25,7 +25,7 @@ from .default_backbone import WHEEL_SHA256, load_default_tower
 from .embedded import CARD_FILE, DEFAULT_SOURCE, EXPECTED_SCORES, MODEL_CARD, ROOT, CheckpointError
 from .files import new_folder, write_json
 from .hub import hub_errors
-from .modeling_robust_clip import resize_positions
+from .modeling_robust_clip import patches_a_side, resize_positions
 
 logger = logging.getLogger(__name__)
 
@@ -253,9 +253,9 @@ def _assemble_default(folder: Path) -> None:
     config = RobustClipConfig.from_pretrained(DEFAULT_SOURCE)
     tower = load_default_tower(cache_folder())
     model = RobustClipForImageClassification(config)
-    model.backbone.vision_tower.load_state_dict(
-        resize_positions(tower.state_dict(), config.vision_config.image_size // config.vision_config.patch_size)
-    )
+    seen = model.backbone.vision_tower.config
+    state = resize_positions(tower.state_dict(), patches_a_side(seen.image_size, seen.patch_size))
+    model.backbone.vision_tower.load_state_dict(state)
     head = load_file(DEFAULT_SOURCE / HEAD_FILE)
     try:
         model.head.load_state_dict(head)

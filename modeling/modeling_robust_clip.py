@@ -508,4 +508,4 @@ def _without_path(config: PreTrainedConfig) -> dict:
     return {name: value for name, value in config.to_dict().items() if name != "_name_or_path"}
 
 
-__all__ = ["RobustClipForImageClassification", "RobustClipModel", "resize_positions"]
+__all__ = ["RobustClipForImageClassification", "RobustClipModel", "patches_a_side", "resize_positions"]

@@ -10,7 +10,7 @@ High dynamic range (PQ, HLG) is mapped to the range of an ordinary screen by the
 import functools
 import io
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -168,7 +168,7 @@ def _recode(picture: Image.Image, curve: Callable[[np.ndarray], np.ndarray]) -> 
     return picture.point(levels * 3)
 
 
-def _from_cicp(picture: Image.Image, info: dict[str, Any], cicp: tuple[Any, Any]) -> Image.Image:
+def _from_cicp(picture: Image.Image, info: Mapping[Any, Any], cicp: tuple[Any, Any]) -> Image.Image:
     primaries, transfer = PRIMARIES.get(cicp[0]), cicp[1]
     if primaries is None or transfer not in CURVES:
         return picture
@@ -177,7 +177,7 @@ def _from_cicp(picture: Image.Image, info: dict[str, Any], cicp: tuple[Any, Any]
     return _from_space(picture, primaries, transfer, peak)
 
 
-def _from_gamma(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
+def _from_gamma(picture: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
     """A PNG's gAMA with its cHRM. cHRM alone says nothing, nor does the usual gamma of 1 / 2.2 alone."""
     gamma, chromaticity = info["gamma"], info.get("chromaticity")
     if not isinstance(gamma, float) or not 0.1 <= gamma <= 5:
@@ -247,12 +247,12 @@ def _probe(mode: str) -> Image.Image:
     return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(9, 81, 3))
 
 
-def declares_colours(info: dict[str, Any]) -> bool:
+def declares_colours(info: Mapping[Any, Any]) -> bool:
     """Whether anything in `Image.info` might move a picture's colours."""
     return any(info.get(key) is not None for key in ("icc_profile", "cicp", "nclx_profile", "gamma"))
 
 
-def to_srgb(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
+def to_srgb(picture: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
     """The sRGB picture that a viewer shows.
 
     Args:
@@ -268,7 +268,7 @@ def to_srgb(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
     return shown
 
 
-def _converted(picture: Image.Image, info: dict[str, Any]) -> Image.Image:
+def _converted(picture: Image.Image, info: Mapping[Any, Any]) -> Image.Image:
     cicp: tuple[Any, Any] | None
     profile, nclx = info.get("icc_profile"), info.get("nclx_profile")
     cicp = info.get("cicp")  # a PNG's texts stand in `info`, too, under any name

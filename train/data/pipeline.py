@@ -7,9 +7,9 @@ generators and borders of scans), shrunk but never enlarged, and saved as a JPEG
 import io
 from dataclasses import dataclass
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
-from modeling.images import open_image, undecoded
+from modeling.images import open_image
 
 CUT = 0.04  # of width and height, from each edge
 
@@ -39,29 +39,10 @@ def stored_picture(content: bytes, part: str = "") -> bytes:
     Raises:
         ImageError: it is no picture, or one that `open_image` refuses.
     """
-    picture = _cut(_in_srgb(content))
+    picture = _cut(open_image(content))
     if earlier := EARLIER.get(part):
         picture = open_image(_jpeg(picture, earlier))
     return _jpeg(picture, STORED)
-
-
-def _in_srgb(content: bytes) -> Image.Image:
-    """The RGB picture, upright; numbers without a profile, or with a damaged one, are taken for sRGB."""
-    picture = open_image(content)
-    header = undecoded(content)
-    if not (profile := header.info.get("icc_profile")):
-        return picture
-    try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        space = source.profile.xcolor_space.strip()
-        if space == "CMYK" == header.mode:  # whose inks say nothing without their profile
-            picture = ImageOps.exif_transpose(header)
-        elif space != "RGB":
-            return picture
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), picture.mode, "RGB")
-        return ImageCms.applyTransform(picture, transform) or picture  # None only where it works in place
-    except (ImageCms.PyCMSError, OSError):
-        return open_image(content)
 
 
 def _cut(picture: Image.Image) -> Image.Image:

@@ -47,7 +47,7 @@ def _save_companions(fitted: FittedDetector, folder: Path) -> None:
         fitted.set_aside.save(folder)
     write_evaluation(folder, fitted.evaluation)
     # On the CPU, where every loading checks them: an accelerator rounds otherwise.
-    write_expected(fitted.model.to("cpu"), fitted.processor, folder)
+    write_expected(fitted.model.cpu(), fitted.processor, folder)
 
 
 __all__ = ["save_detector", "save_head"]
