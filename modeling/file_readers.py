@@ -1,7 +1,7 @@
 """Pillow's readers of photograph formats, with what they leave out: colours of newer kinds, and files that end early.
 
-A JPEG or PNG whose last part is missing is shown as viewers show it, up to a tenth of its rows; `info["incomplete"]`
-says so. Pillow has a switch for that, which would change every picture of the process.
+A JPEG or PNG whose last part is missing is shown as browsers show it, up to a tenth of its rows, which are white;
+`info["incomplete"]` says so. Pillow has a switch for that, which would change every picture of the process.
 """
 
 import io
@@ -24,10 +24,11 @@ from PIL.WebPImagePlugin import WebPImageFile
 from .box_colours import box_colours
 from .main_image import RAW
 
+VIDEO_CURVES = {1, 6, 14, 15}
 MAX_MISSING = 0.1  # of the rows
 # A reader fills in what is missing: a JPEG's in the middle of the range, a PNG's with zeros.
-VIDEO_CURVES = {1, 6, 14, 15}
 FILLED = {"JPEG": (127, 128), "PNG": (0, 0)}
+WHITE = {"1": 255, "L": 255, "RGB": (255, 255, 255), "CMYK": (0, 0, 0, 0), "I;16": 65535}
 
 
 class JpegFile(JpegImageFile):
@@ -109,13 +110,27 @@ def _first_chunks(data: bytes) -> dict[bytes, bytes]:
     return chunks
 
 
-def lacks_too_much(image: Image.Image) -> bool:
-    """Whether a decoded picture that ends too early lacks more rows than `MAX_MISSING`."""
-    low, high = FILLED.get(image.format or "", (0, 0))
+def missing_rows(image: Image.Image) -> int:
+    """How many rows at the bottom a decoded file that ends too early lacks: those that its reader filled in."""
+    if image.format not in FILLED:
+        return 0
+    low, high = FILLED[image.format]
     pixels = np.asarray(image)
     rows = pixels.reshape(pixels.shape[0], -1)
     seen = np.flatnonzero(((rows < low) | (rows > high)).any(axis=1))
-    return len(seen) == 0 or seen[-1] + 1 < (1 - MAX_MISSING) * len(rows)
+    return len(rows) - (int(seen[-1]) + 1 if len(seen) else 0)
+
+
+def without_filling(image: Image.Image, rows: int) -> Image.Image:
+    """The picture with its lowest rows white, as a browser's page shows what it does not paint."""
+    if image.mode in ("RGBA", "LA"):  # filled in with zeros: transparent, and white already
+        return image
+    info = image.info
+    picture = image.copy() if image.mode in WHITE else image.convert("RGBA" if "transparency" in info else "RGB")
+    picture.info = dict(info)
+    white = WHITE.get(picture.mode, (255, 255, 255, 255))
+    picture.paste(white, (0, image.height - rows, image.width, image.height))
+    return picture
 
 
 # The first bytes decide which reader a file meets; its name plays no part. An MPO starts with its main picture as a
@@ -134,4 +149,4 @@ READERS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
     (re.compile(rb"P[1-6]\s"), PpmImageFile),
 )
 
-__all__ = ["READERS", "JpegFile", "PngFile", "lacks_too_much"]
+__all__ = ["MAX_MISSING", "READERS", "JpegFile", "PngFile", "missing_rows", "without_filling"]

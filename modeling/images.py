@@ -26,7 +26,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from . import opening_process
 from .colour_robust_clip import EXIF_ORIENTATION, UPRIGHT, to_rgb
 from .file_header import Header, unpack
-from .file_readers import READERS, JpegFile, PngFile, lacks_too_much
+from .file_readers import MAX_MISSING, READERS, JpegFile, PngFile, missing_rows, without_filling
 from .file_structure import TooManyPartsError, check_gif, check_jpeg, check_png, check_webp
 from .main_image import TIFF, MainImage, NoPreviewError, main_image
 from .sentences import sentence
@@ -291,8 +291,10 @@ def _decode(image: Image.Image) -> Image.Image:
     except DAMAGE as error:
         raise ImageError.of("damaged") from error
     notes = [name for name in NOTES if image.info.get(name) is True]
-    if "incomplete" in notes and lacks_too_much(image):
-        raise ImageError.of("damaged")
+    if "incomplete" in notes and (missing := missing_rows(image)):
+        if missing > MAX_MISSING * image.height:
+            raise ImageError.of("damaged")
+        image = without_filling(image, missing)
     _drop_overlapping_exif(image.info)
     picture = to_rgb(image)
     for name in notes:

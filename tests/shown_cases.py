@@ -92,7 +92,30 @@ def shown_by_browsers():
     files["cHRM P3.png"] = png(picture, chromaticities["P3"])
     files["sRGB over gAMA 1.00.png"] = png(picture, chunk(b"sRGB", b"\0"), chunk(b"gAMA", struct.pack(">I", 100_000)))
     files["16 bits, p3 profile.png"] = _deep_png(picture, p3["icc_profile"])
+    files["first of a sequence.avif"] = avif_sequence(picture, "limited")
     return files
+
+
+def ending_early():
+    """Name to the bytes of a file that lacks its end, and of the whole file."""
+    picture = photograph()
+    wholes = {
+        "jpg": encoded(picture, "JPEG", quality=92, subsampling=0),
+        "progressive.jpg": encoded(picture, "JPEG", quality=92, subsampling=0, progressive=True),
+        "png": encoded(picture, "PNG"),
+    }
+    files = {}
+    for name, whole in wholes.items():
+        for part, cut in (("2 bytes", 2), ("per cent", len(whole) // 100), ("fortieth", len(whole) // 40)):
+            files[f"without its last {part}.{name}"] = whole[:-cut], whole
+    return files
+
+
+def avif_sequence(picture, levels):
+    """Two pictures for five seconds each. Browsers' decoder takes the levels of a sequence for "limited" always."""
+    second = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    options = {"save_all": True, "append_images": [second], "duration": 5000, "subsampling": "4:4:4"}
+    return encoded(picture, "AVIF", quality=90, range=levels, **options)
 
 
 def _deep_png(picture, profile):

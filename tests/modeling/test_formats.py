@@ -75,6 +75,15 @@ def test_colours_of_an_avif_are_read_from_its_boxes(numbers):
     np.testing.assert_array_equal(np.asarray(open_here(declared)), np.asarray(right))
 
 
+@pytest.mark.parametrize(("numbers", "shown_as"), [((1, 1), (1, 13)), ((9, 14), (9, 13)), ((1, 6), (1, 13))])
+def test_video_curves_of_an_avif_are_shown_as_srgb_unlike_a_pngs(numbers, shown_as):
+    data = encoded(Image.fromarray(colours()), "AVIF", quality=95)
+    place = data.index(b"nclx") + 4
+    declared, as_srgb = (data[:place] + struct.pack(">HH", *pair) + data[place + 4 :] for pair in (numbers, shown_as))
+    np.testing.assert_array_equal(np.asarray(open_here(declared)), np.asarray(open_here(as_srgb)))
+    assert error(to_srgb(open_here(data), {"cicp": numbers}), np.asarray(open_here(as_srgb), float)) > 3
+
+
 def test_of_an_avif_sequence_the_first_picture_is_shown():
     first, second = Image.new("RGB", (64, 64), "red"), Image.new("RGB", (64, 64), "blue")
     data = encoded(first, "AVIF", save_all=True, append_images=[second])
@@ -99,6 +108,31 @@ def test_file_without_its_last_per_cent_is_shown_with_a_note(codec, options):
     assert "incomplete" not in open_image(whole).info
     np.testing.assert_array_equal(np.asarray(shown)[:150], right[:150]) if not options.get("progressive") else None
     assert error(shown, right) < 8
+
+
+@pytest.mark.parametrize(
+    ("codec", "mode"),
+    [
+        *[("JPEG", mode) for mode in ("L", "RGB", "CMYK")],
+        *[("PNG", mode) for mode in ("1", "L", "P", "RGB", "RGBA", "LA", "I;16")],
+    ],
+)
+def test_rows_that_a_file_lacks_are_white_in_any_mode(codec, mode):
+    noise = np.random.default_rng(0).integers(1, 255, (200, 160, 3), np.uint8)
+    picture = Image.fromarray(noise[..., 0] * np.uint16(257)) if mode == "I;16" else Image.fromarray(noise)
+    whole = encoded(picture if mode == "I;16" else picture.convert(mode), codec)
+    right, shown = (np.asarray(open_image(data)) for data in (whole, whole[: -len(whole) // 20]))
+    np.testing.assert_array_equal(shown[:160], right[:160])
+    assert (shown[-1] >= 254).all()
+    assert not (right[-1] >= 254).all()
+
+
+def test_keyed_palette_that_ends_early_is_white_too():
+    picture = Image.fromarray(np.random.default_rng(0).integers(1, 255, (200, 160, 3), np.uint8)).convert("P")
+    whole = encoded(picture, "PNG", transparency=3)
+    shown = np.asarray(open_image(whole[: -len(whole) // 20]))
+    assert (shown[-1] == 255).all()
+    np.testing.assert_array_equal(shown[:160], np.asarray(open_image(whole))[:160])
 
 
 def test_jpeg_without_its_last_two_bytes_is_whole():
