@@ -11,6 +11,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from gradio.route_utils import FnIndexInferError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.formparsers import MultiPartException
 from starlette.middleware import Middleware
@@ -134,8 +135,11 @@ class Doors:
         template, match = allowed[0]
         if "api_name" in match.groupdict() and match["api_name"] not in self.names:
             raise _RefusedError(404, "no_endpoint")
-        if template == FILE and not self.page.has_stored(match["path_or_url"]):
-            raise _RefusedError(404, "gone")
+        if template == FILE:
+            if not self.page.has_stored(match["path_or_url"]):
+                raise _RefusedError(404, "gone")
+            # Gradio 6.31 fails at several ranges, and answers one with all headers of the request.
+            request.scope["headers"] = [header for header in request.scope["headers"] if header[0] != b"range"]
         return template
 
 
@@ -247,7 +251,10 @@ class _Parts:
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
         }
-        self.write = MultipartParser(options[b"boundary"], callbacks).write
+        try:
+            self.write = MultipartParser(options[b"boundary"], callbacks).write
+        except FormParserError as error:  # a boundary that is too long
+            raise _RefusedError(400, "files_only") from error
 
     def _begin(self) -> None:
         self._disposition = b""

@@ -94,6 +94,8 @@ class GuardedBlocks(gr.Blocks):
             limit = getattr(block, "max_length", None) or MAX_TEXT
             if len(value) > limit:
                 raise InputError("text_too_long", limit=limit)
+            if any("\ud800" <= letter <= "\udfff" for letter in value):  # half a character, as JSON may hold
+                raise InputError("no_text")
             return value
         if isinstance(block, gr.Dataset) and isinstance(value, int) and 0 <= value < len(block.samples or []):
             return value  # the number of an example

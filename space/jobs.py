@@ -4,19 +4,23 @@
 """
 
 import asyncio
+import json
 import random
 import re
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
 import gradio as gr
 from gradio.context import LocalContext
 from gradio.queueing import Event, Queue
-from gradio.server_messages import ProcessCompletedMessage
+from gradio.server_messages import EventMessage, ProcessCompletedMessage, UnexpectedErrorMessage
 from gradio.utils import error_payload
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modeling.sentences import sentence
@@ -49,6 +53,11 @@ class Jobs(Queue):
     def awaits(self, event: Event) -> bool:
         """Whether anybody reads its answer."""
         return self.streams[event.session_hash] > 0
+
+    def send_message(self, event: Event, event_message: EventMessage) -> None:
+        """Send it, where Gradio still knows the session: an error here would end the queue, and with it the page."""
+        with suppress(KeyError):
+            super().send_message(event, event_message)
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
         """The next job, of those whose answer somebody reads."""
@@ -147,6 +156,8 @@ class WatchStreams:
         jobs = self.blocks._queue
         if not isinstance(jobs, Jobs) or (session := _session(scope, jobs)) is None:
             return await self.app(scope, receive, send)
+        if session not in jobs.pending_messages_per_session:
+            return await _no_job(Request(scope))(scope, receive, send)
         jobs.streams[session] += 1
         try:
             await self.app(scope, receive, send)
@@ -162,6 +173,16 @@ def _session(scope: Scope, jobs: Jobs) -> str | None:
         event = jobs.event_ids_to_events.get(job)
         return event.session_hash if event else job
     return next(iter(parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])), None)
+
+
+def _no_job(request: Request) -> Response:
+    """The stream of a job that is unknown; Gradio breaks it off, with a traceback in the log."""
+    words = sentence("requests", "no_job", language_of(request))
+    if request.url.path.endswith("/queue/data"):
+        stream = f"data: {UnexpectedErrorMessage(message=words, session_not_found=True).model_dump_json()}\n\n"
+    else:
+        stream = f"event: error\ndata: {json.dumps({'error': words})}\n\n"
+    return Response(stream, media_type="text/event-stream")
 
 
 def attend(page: gr.Blocks) -> None:

@@ -45,8 +45,9 @@ def serve(page: gr.Blocks, folder: PageFolder, app_kwargs: dict[str, Any], **set
         except OSError:
             logger.exception("Not all old uploads could be deleted")
         else:
+            gone = {path for path in deleted if not os.path.exists(path)}  # not what just came again
             for files in page.temp_file_sets:
-                files -= deleted
+                files -= gone
     _close(page, folder, signals)
 
 

@@ -177,6 +177,23 @@ def test_an_upload_is_served_and_one_of_before_a_restart_is_not(client, uploads)
     assert client.get(f"/gradio_api/file={old}").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "wanted", ["bytes=0-9", "bytes=0-1,3-4", "bytes=1-2-3", "bytes=\xb2-\xb3", "bytes=" + "9" * 5000 + "-1"]
+)
+def test_a_part_of_a_file_is_the_file_and_no_header_comes_back(client, wanted):
+    (path,) = upload(client, picture()).json()
+    headers = {"range": wanted.encode("latin-1"), "x-own": "secret"}
+    answer = client.get(f"/gradio_api/file={path}", headers=headers)
+    assert (answer.status_code, answer.content) == (200, picture())
+    assert "x-own" not in answer.headers
+
+
+def test_a_boundary_that_is_too_long_is_refused_in_words(client):
+    kind = {"content-type": "multipart/form-data; boundary=" + "b" * 300}
+    answer = client.post("/gradio_api/upload", content=b"x", headers=kind)
+    assert words(answer) == (400, sentence("requests", "files_only"))
+
+
 @pytest.fixture
 def no_trace(uploads):
     """Afterwards the folder of uploads is as it was."""

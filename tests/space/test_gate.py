@@ -130,6 +130,10 @@ def test_texts_and_lists_are_bounded(page, stored):
     assert refused(page, [None, files, None, None]) == sentence("requests", "too_many_files", limit=1000)
 
 
+def test_half_a_character_is_no_text(page):
+    assert refused(page, [None, None, "\ud800", None]) == sentence("requests", "no_text")
+
+
 def test_too_few_inputs_get_a_sentence(page):
     assert refused(page, [None]) == sentence("requests", "too_few_inputs", expected=4, given=1)
 
