@@ -26,6 +26,13 @@ from .main_image import RAW
 
 VIDEO_CURVES = {1, 6, 14, 15}
 MAX_MISSING = 0.1  # of the rows
+_TEXTS = {b"tEXt", b"zTXt", b"iTXt"}
+# Of `Image.info`, where Pillow also puts a PNG's texts by their keywords.
+_OWN_NAMES = {
+    *(b"transparency", b"icc_profile", b"gamma", b"chromaticity", b"srgb", b"cicp", b"max_light", b"nclx_profile"),
+    *(b"interlace", b"default_image", b"bbox", b"blend", b"disposal", b"duration", b"loop", b"dpi", b"aspect"),
+    *(b"exif", b"xmp", b"incomplete", b"preview"),
+}
 # A reader fills in what is missing: a JPEG's in the middle of the range, a PNG's with zeros.
 FILLED = {"JPEG": (127, 128), "PNG": (0, 0)}
 WHITE = {"1": 255, "L": 255, "RGB": (255, 255, 255), "CMYK": (0, 0, 0, 0), "I;16": 65535}
@@ -48,10 +55,11 @@ class JpegFile(JpegImageFile):
 
 
 class PngFile(PngImageFile):
-    """A PNG with its cICP chunk (and the brightest light of cLLI)."""
+    """A PNG with its cICP chunk (and the brightest light of cLLI), whose texts are only texts."""
 
     def _open(self) -> None:
         assert self.fp is not None
+        self.fp = io.BytesIO(_without_disguises(self.fp.read()))
         start = self.fp.read(2**16)  # they stand before the pixels, and after few others
         self.fp.seek(0)
         super()._open()
@@ -96,6 +104,19 @@ def _add_box_colours(image: ImageFile.ImageFile) -> None:
             if name == "cicp" and value[1] in VIDEO_CURVES:  # browsers show these as sRGB, unlike in a PNG
                 value = value[0], 13
             image.info[name] = value
+
+
+def _without_disguises(data: bytes) -> bytes:
+    """A PNG without the texts that Pillow would take for what it reads itself: a transparency, a profile."""
+    kept, position, copied = [], 8, 0
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        end = position + length + 12
+        if name in _TEXTS and data[position + 8 : position + 88].partition(b"\0")[0] in _OWN_NAMES:
+            kept.append(data[copied:position])
+            copied = end
+        position = end
+    return b"".join([*kept, data[copied:]]) if copied else data
 
 
 def _first_chunks(data: bytes) -> dict[bytes, bytes]:

@@ -303,9 +303,9 @@ def _decode(image: Image.Image) -> Image.Image:
 
 
 def _drop_overlapping_exif(info: dict) -> None:
-    """Take away EXIF that would ask for much memory; then nothing in it is applied."""
+    """Take away EXIF that would cost much; then nothing in it is applied."""
     block = info.get("exif")
-    if isinstance(block, bytes) and _fields_overlap(block.removeprefix(b"Exif\0\0")):
+    if isinstance(block, bytes) and _is_costly(block.removeprefix(b"Exif\0\0")):
         del info["exif"]
     text = info.get("Raw profile type exif")  # in a PNG, as hexadecimal digits after three lines
     if isinstance(text, str):
@@ -313,8 +313,13 @@ def _drop_overlapping_exif(info: dict) -> None:
             block = bytes.fromhex("".join(text.split("\n")[3:]))
         except ValueError:
             return
-        if _fields_overlap(block.removeprefix(b"Exif\0\0")):
+        if _is_costly(block.removeprefix(b"Exif\0\0")):
             del info["Raw profile type exif"]
+
+
+def _is_costly(exif: bytes) -> bool:
+    """Whether EXIF asks for much memory, or is a BigTIFF, which none is: that may hold millions of fields."""
+    return exif[2:4] in (b"+\0", b"\0+") or _fields_overlap(exif)
 
 
 def _fields_overlap(data: bytes) -> bool:

@@ -105,6 +105,23 @@ def test_transparent_colour_is_shown_white(mode, key):
     assert np.asarray(picture).min() == 255
 
 
+@pytest.mark.parametrize("kind", [b"tEXt", b"zTXt", b"iTXt"])
+@pytest.mark.parametrize("name", [b"transparency", b"interlace", b"bbox", b"icc_profile", b"exif", b"srgb"])
+@pytest.mark.parametrize("place", [33, -12])  # behind the header; before the end
+def test_a_text_stands_in_for_nothing_that_a_png_says_itself(kind, name, place):
+    content = {b"tEXt": b"\0x", b"zTXt": b"\0\0" + zlib.compress(b"x"), b"iTXt": b"\0\0\0\0\0x"}[kind]
+    data = encoded(Image.new("RGB", (64, 48)), "PNG", transparency=(0, 0, 0))
+    picture = open_image(data[:place] + chunk(kind, name + content) + data[place:])
+    assert np.asarray(picture).min() == 255
+
+
+@pytest.mark.parametrize("codec", ["PNG", "WEBP"])
+def test_exif_in_the_form_of_a_bigtiff_is_left_alone(codec):
+    field = struct.pack("<HHQQ", ORIENTATION, 3, 1, 6)
+    exif = b"Exif\0\0II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 1) + field + bytes(8)
+    assert open_image(encoded(Image.fromarray(pattern()), codec, exif=exif)).size == (64, 48)
+
+
 def test_16_bit_grey_is_scaled_and_not_clipped():
     grey = pattern(channels=1)
     picture = open_image(encoded(Image.fromarray(grey.astype(np.uint16) * 257), "PNG"))
