@@ -1,6 +1,7 @@
 """Every file of a folder of cases has the pixels that a viewer shows: Chromium, libheif's and libtiff's own tools.
 
-`python -m pytest -m long -s tests/e2e/test_shown_pictures.py` prints a table with a line for each file.
+`python -m pytest -m "long or not long" -s tests/e2e/test_shown_pictures.py` prints a line for each file, and
+Chromium's version.
 """
 
 import base64
@@ -16,7 +17,6 @@ from PIL import Image
 from modeling.images import open_image
 from tests import colour_profiles, shown_cases
 
-pytestmark = pytest.mark.long
 MAX_MEAN = 2.0
 HEAD = "| file | mean without | mean now | 99.9 % under |\n|---|---|---|---|\n"
 BLOCK = 8  # pixels of a side, in a JPEG
@@ -74,6 +74,7 @@ def in_browser(browser):
     page.close()
 
 
+@pytest.mark.long
 def test_browser_shows_the_same_pixels(in_browser):
     far = {}
     for name, data in shown_cases.shown_by_browsers().items():
@@ -84,6 +85,7 @@ def test_browser_shows_the_same_pixels(in_browser):
     assert not far
 
 
+@pytest.mark.long
 def test_browser_shows_the_same_rows_of_a_file_that_ends_early(in_browser):
     """A browser leaves away a row of blocks that is not whole; here what was read of it is shown, and grey."""
     for name, (data, whole) in shown_cases.ending_early().items():
@@ -98,6 +100,7 @@ def test_browser_shows_the_same_rows_of_a_file_that_ends_early(in_browser):
         assert other.sum() <= BLOCK**2, name  # the block in which the file ends
 
 
+@pytest.mark.long
 def test_browser_takes_the_levels_of_a_sequence_for_limited_ones(in_browser):
     """If this fails, the browser has been mended: its sequences of full range can join the other files."""
     data = shown_cases.avif_sequence(shown_cases.photograph(), "full")

@@ -5,11 +5,13 @@ import shutil
 
 import pytest
 from huggingface_hub import ModelCard
+from PIL import Image
 
 from modeling import RobustClipConfig
 from modeling.detector import Detector
 from modeling.embedded import ROOT, example_files
 from tests.backbones import save_backbone
+from tests.colour_profiles import matrix_profile
 from tests.hub_server import checkpoint_folder
 from train.features.bank import FeatureBank
 
@@ -156,16 +158,19 @@ def test_others_get_the_same_verdicts_from_the_published_folder_alone(
         (elsewhere / name).parent.mkdir(parents=True, exist_ok=True)
         (elsewhere / name).write_bytes(content)
     shutil.copy(ROOT / "examples" / "third_party.py", tmp_path)
-    pictures = example_files()
+    wide = tmp_path / "wide.png"  # its profile counts by every door
+    with Image.open(PICTURE) as image:
+        image.save(wide, icc_profile=matrix_profile("prophoto"))
+    pictures = [*example_files(), wide]
     # Our package cannot be imported, not even where it is installed.
     hide = "import runpy, sys; sys.modules['modeling'] = sys.modules['train'] = None; "
     run_it = hide + "runpy.run_path('third_party.py', run_name='__main__')"
     settings = {"HF_HOME": tmp_path / "home", "HF_HUB_OFFLINE": "1"}
     result = python.run("-c", run_it, elsewhere, *pictures, cwd=tmp_path, **settings)
     assert result.returncode == 0, result.stderr
-    for line, expected in zip(
-        result.stdout.splitlines(), Detector.from_pretrained(folder).detect_many(pictures), strict=True
-    ):
+    detector = Detector.from_pretrained(folder)
+    assert detector.detect(wide).score != pytest.approx(detector.detect(PICTURE).score, rel=1e-2)
+    for line, expected in zip(result.stdout.splitlines(), detector.detect_many(pictures), strict=True):
         answer = json.loads(line)
         assert set(answer["verdicts"].values()) == {expected.verdict}
         assert len(answer["probabilities"]) == 3
