@@ -78,7 +78,7 @@ def test_fit_pushes_the_calibrated_model_with_its_figures(hub, train, parquet, b
     result = train(*fit, "--hub_model_id", NAME)
     assert result.returncode == 0, result.stderr
     (commit,) = hub.models[NAME].commits[1:]  # not one for each held-out source
-    assert set(commit.files) == LOADABLE | {"evaluation.json", "known_data.safetensors"}
+    assert set(commit.files) == LOADABLE | {"evaluation.json", "expected_scores.json", "known_data.safetensors"}
     for name in ("config.json", "model.safetensors", "evaluation.json"):
         assert commit.files[name] == (output / name).read_bytes()
     card = commit.files["README.md"].decode()
