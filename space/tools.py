@@ -25,6 +25,7 @@ from modeling.sentences import sentence
 
 from .doors import MAX_TOOL_BYTES, TOOLS
 from .language import language_of
+from .uploads import MAX_PICTURES
 
 FILE = (
     "A picture in one of three forms: the path that an upload answered (send the file to /gradio_api/upload, as a "
@@ -51,6 +52,7 @@ def tool_list(*, reads_captions: bool) -> list[types.Tool]:
     if reads_captions:
         one["caption"] = {"type": "string", "description": "A text that goes with the picture; empty for none."}
     many = {"files": {"type": "array", "items": {"type": "string", "description": FILE}, "minItems": 1}}
+    many["files"]["maxItems"] = MAX_PICTURES
     return [_tool("detect", DETECT, one), _tool("detect_many", DETECT_MANY, many)]
 
 
@@ -74,7 +76,7 @@ class Tools:
         self.list = tool_list(reads_captions=reads_captions)
         self.server: Server[Any, Any] = Server("robust-clip-detector")
         self.server.list_tools()(self._answer_list)
-        self.server.call_tool()(self._call)
+        self.server.call_tool(validate_input=False)(self._call)  # its words repeat all that came
         self.manager = StreamableHTTPSessionManager(
             app=self.server, stateless=True, max_request_body_size=MAX_TOOL_BYTES
         )
@@ -120,14 +122,24 @@ class Tools:
         async with client:
             if name == "detect":
                 captions = [str(arguments.get("caption", ""))] if self.reads_captions else []
-                return await _ask(client, name, [await _file(client, arguments["image"], "picture"), *captions])
+                (image,) = _texts([arguments.get("image")], language_of(client))
+                return await _ask(client, name, [await _file(client, image, "picture"), *captions])
             if name == "detect_many":
                 files = [
                     await _file(client, file, f"picture {number}")
-                    for number, file in enumerate(arguments["files"], start=1)
+                    for number, file in enumerate(_texts(arguments.get("files"), language_of(client)), start=1)
                 ]
                 return {"answers": await _ask(client, name, [files])}
         raise ValueError(sentence("requests", "no_endpoint", language_of(request)))
+
+
+def _texts(files: Any, language: str) -> list[str]:
+    """The files of a call as texts, counted before the first is stored."""
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise ValueError(sentence("requests", "no_file", language))
+    if len(files) > MAX_PICTURES:
+        raise ValueError(sentence("requests", "too_many_files", language, limit=MAX_PICTURES))
+    return files
 
 
 async def _file(client: httpx.AsyncClient, text: str, name: str) -> dict[str, str]:
@@ -162,7 +174,10 @@ async def _ask(client: httpx.AsyncClient, name: str, data: list[Any]) -> Any:
 
 
 async def _json(client: httpx.AsyncClient, address: str, **body: Any) -> Any:
-    answer = (await client.post(address, **body)).json()
+    try:
+        answer = (await client.post(address, **body)).json()
+    except UnicodeEncodeError as error:  # half a character
+        raise ValueError(sentence("requests", "no_text", language_of(client))) from error
     if isinstance(answer, dict) and "detail" in answer:
         raise ValueError(str(answer["detail"]))
     return answer

@@ -68,6 +68,24 @@ def refusal(result):
     return result.content[0].text
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "code"),
+    [
+        ("detect", {"image": ["x" * 10_000]}, "no_file"),
+        ("detect", {}, "no_file"),
+        ("detect_many", {"files": "one"}, "no_file"),
+        ("detect_many", {"files": [encoded(FLOWER)[:600]] * 1001}, "too_many_files"),
+    ],
+)
+def test_arguments_of_another_form_are_refused_in_words_and_not_repeated(call, tools_page, name, arguments, code):
+    def stored():
+        return set(tools_page.uploads.rglob("*"))
+
+    before = stored()
+    assert refusal(call(name, **arguments)) == sentence("requests", code, limit=1000)
+    assert stored() == before
+
+
 @pytest.mark.parametrize("path", ["/", ""])
 def test_the_tools_ask_for_what_they_take(use, path):
     tools = {tool.name: tool for tool in use(lambda session: session.list_tools(), path).tools}
