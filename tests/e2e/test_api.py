@@ -21,6 +21,7 @@ NUMBER = (int, float)
 SCHEMA = {
     "schema_version": int,
     "verdict": str,
+    "reason": (str, type(None)),
     "verdict_as_it_came": str,
     "probability": NUMBER,
     "probability_without_caption": (*NUMBER, type(None)),
