@@ -35,7 +35,13 @@ _OWN_NAMES = {
 }
 # A reader fills in what is missing: a JPEG's in the middle of the range, a PNG's with zeros.
 FILLED = {"JPEG": (127, 128), "PNG": (0, 0)}
-WHITE = {"1": 255, "L": 255, "RGB": (255, 255, 255), "CMYK": (0, 0, 0, 0), "I;16": 65535}
+WHITE: dict[str, float | tuple[float, ...]] = {
+    "1": 255,
+    "L": 255,
+    "RGB": (255, 255, 255),
+    "CMYK": (0, 0, 0, 0),
+    "I;16": 65535,
+}
 
 
 class JpegFile(JpegImageFile):
@@ -149,7 +155,7 @@ def without_filling(image: Image.Image, rows: int) -> Image.Image:
     info = image.info
     picture = image.copy() if image.mode in WHITE else image.convert("RGBA" if "transparency" in info else "RGB")
     picture.info = dict(info)
-    white = WHITE.get(picture.mode, (255, 255, 255, 255))
+    white = WHITE.get(picture.mode, (255,) * 4)
     picture.paste(white, (0, image.height - rows, image.width, image.height))
     return picture
 
