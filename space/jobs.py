@@ -156,7 +156,7 @@ class WatchStreams:
         jobs = self.blocks._queue
         if not isinstance(jobs, Jobs) or (session := _session(scope, jobs)) is None:
             return await self.app(scope, receive, send)
-        if session not in jobs.pending_messages_per_session:
+        if _is_over(scope["path"], session, jobs):
             return await _no_job(Request(scope))(scope, receive, send)
         jobs.streams[session] += 1
         try:
@@ -173,6 +173,13 @@ def _session(scope: Scope, jobs: Jobs) -> str | None:
         event = jobs.event_ids_to_events.get(job)
         return event.session_hash if event else job
     return next(iter(parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [])), None)
+
+
+def _is_over(path: str, session: str, jobs: Jobs) -> bool:
+    """Whether no answer will ever come: nobody knows the session, or its one job was answered and read."""
+    messages = jobs.pending_messages_per_session.get(session)
+    is_waiting = path.endswith("/queue/data") or session in jobs.event_ids_to_events
+    return messages is None or (not is_waiting and not messages.qsize())
 
 
 def _no_job(request: Request) -> Response:

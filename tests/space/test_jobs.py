@@ -42,6 +42,15 @@ def test_a_session_that_is_forgotten_does_not_end_the_queue(application, client)
     assert not len(jobs)
 
 
+def test_an_answer_that_was_read_does_not_keep_who_asks_again(application, client):
+    job = client.post("/gradio_api/call/detect", json={"data": []}).json()["event_id"]
+    queue = application.get_blocks()._queue
+    queue.event_ids_to_events.pop(job)  # as after the answer
+    while queue.pending_messages_per_session[job].qsize():
+        queue.pending_messages_per_session[job].get_nowait()
+    assert sentence("requests", "no_job") in client.get(f"/gradio_api/call/detect/{job}").text
+
+
 def test_a_job_that_is_unknown_gets_words(client):
     words = sentence("requests", "no_job", "es")
     answer = client.get("/gradio_api/call/detect/nope", headers={"accept-language": "es"}).text
