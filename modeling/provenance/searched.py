@@ -1,7 +1,8 @@
 """What was looked for in a file, and which generators could have shown themselves by it.
 
 That nothing was found proves nothing: the next site or messenger removes all of it, and not every generator writes it.
-The names are those of programs that were seen to write a mark or say so themselves; no list of them is complete.
+The names are those of programs that are known to write a mark, in part from their documentation and the press and not
+from files that were seen here; no list of them is complete.
 """
 
 from dataclasses import dataclass

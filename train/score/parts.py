@@ -96,6 +96,27 @@ class DoneParts:
         return [self.folder / Part(shard, *part).file_name for part in sorted(self.numbers[shard].items())]
 
 
+def check_columns(folder: Path) -> None:
+    """Refuse to go on beside parts of another version, which lack columns or have others.
+
+    Raises:
+        ValueError: a part has other columns than would be written, or cannot be read.
+    """
+    # Not what a killed process left of a part.
+    path = next((p for p in (folder / PARTS_FOLDER).glob("part-*") if PART_NAME.fullmatch(p.name)), None)
+    if path is None:
+        return
+    try:
+        columns = pq.read_schema(path).names
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} cannot be read ({error}): delete it and run the same command again.") from error
+    if other := sorted(set(columns) ^ set(SCHEMA.names)):
+        raise ValueError(
+            f"{folder} was begun by another version of this project: its rows differ in {', '.join(other)}. Choose "
+            "another folder, or delete it to score all pictures again."
+        )
+
+
 def finish(folder: Path, settings: dict, shards: int) -> dict | None:
     """Write `scores.json` if every shard is complete.
 
@@ -145,4 +166,4 @@ def _read_counts(path: Path) -> dict:
         raise ValueError(f"{path} cannot be read ({error}): delete it and run the same command again.") from error
 
 
-__all__ = ["INFO_FILE", "PARTS_FOLDER", "DoneParts", "Part", "finish", "write_part"]
+__all__ = ["INFO_FILE", "PARTS_FOLDER", "DoneParts", "Part", "check_columns", "finish", "write_part"]

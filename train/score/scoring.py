@@ -26,7 +26,7 @@ from modeling.provenance import read_provenance
 from ..features.backbone import processor_settings, weights_fingerprint
 from ..jobs.processes import cores_of_a_process, start_processes
 from .options import PictureArguments, ScoreArguments
-from .parts import INFO_FILE, DoneParts, Part, finish, write_part
+from .parts import INFO_FILE, DoneParts, Part, check_columns, finish, write_part
 from .picture import Picture, without_query
 from .shards import PictureShards, open_shards
 
@@ -53,6 +53,7 @@ def score(pictures: PictureArguments, arguments: ScoreArguments) -> dict | None:
     """
     _check(pictures, arguments)
     output = Path(arguments.output)
+    check_columns(output)
     processes = start_processes()
     with processes.main_process_first():  # the first downloads what the others then find
         detector = Detector.from_pretrained(arguments.model)

@@ -383,6 +383,17 @@ def test_another_run_into_the_same_folder_is_refused(folder, checkpoint, tmp_pat
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "scores" / "parts"), rows)
 
 
+def test_rows_of_another_version_are_not_continued(folder, checkpoint, tmp_path):
+    output = tmp_path / "out"
+    run(folder, output, checkpoint, part_size=4)
+    first, second, *_ = sorted((output / "parts").iterdir())
+    pq.write_table(pq.read_table(first).drop_columns(["reason"]), first)
+    second.unlink()
+    with pytest.raises(ValueError, match=r"another version of this project: its rows differ in reason\. Choose"):
+        run(folder, output, checkpoint, part_size=4)
+    assert not second.exists()
+
+
 def test_what_cannot_be_scored_is_refused_before_anything_is_written(folder, checkpoint, tmp_path):
     (tmp_path / "empty").mkdir()
     write_parquet(tmp_path / "one.parquet", [picture(0, 0)])
