@@ -285,20 +285,11 @@ def is_run(block):
     return block.language in RUN and not block.reason
 
 
-@pytest.mark.parametrize(
-    "document",
-    [
-        pytest.param(name, marks=[pytest.mark.long] if name == TUTORIAL else [])
-        for name in DOCUMENTS
-        if any(map(is_run, blocks(name)))
-    ],
-)
-def test_a_document_can_be_followed(document, folder, hub, python, tiny_cache, request):
-    if document == "docs/data-sets.md":
-        request.getfixturevalue("data_sets")
+def follow(document, folder, python, cache):
+    """Run a document's blocks in their order, with the default of `cache`, or with the real one."""
     if "--output_dir my-detector" not in (ROOT / document).read_text(encoding="utf-8"):
         (folder / "a-detector").rename(folder / "my-detector")
-    reader = Reader(folder, python, None if document in WITH_THE_DEFAULT else tiny_cache)
+    reader = Reader(folder, python, cache)
     printed, last = "", None
     with ExitStack() as pages:
         for block in blocks(document):
@@ -315,3 +306,23 @@ def test_a_document_can_be_followed(document, folder, hub, python, tiny_cache, r
     printed += reader.log.read_text() if reader.log.exists() else ""
     for words in PRINTED.get(document, ()):
         assert words in printed
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(name, marks=[pytest.mark.long] if name == TUTORIAL else [])
+        for name in DOCUMENTS
+        if any(map(is_run, blocks(name)))
+    ],
+)
+def test_a_document_can_be_followed(document, folder, hub, python, tiny_cache, request):
+    if document == "docs/data-sets.md":
+        request.getfixturevalue("data_sets")
+    follow(document, folder, python, None if document in WITH_THE_DEFAULT else tiny_cache)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("document", ["docs/evaluate.md", "docs/use.md", "docs/scale.md"])
+def test_commands_of_other_documents_run_on_the_default_too(document, folder, hub, python):
+    follow(document, folder, python, None)
