@@ -35,7 +35,7 @@ def turned(source):
     return change
 
 
-@pytest.mark.parametrize("source", ["s7", "s0"])
+@pytest.mark.parametrize("source", ["s7", pytest.param("s0", marks=pytest.mark.long)])
 def test_a_source_whose_labels_are_turned_over_is_named_and_raises_nothing(source, backbone, tmp_path):
     """s7 is generated and called real; s0 the other way round."""
     honest = evaluation(write_bank_to_fit(tmp_path / "honest", backbone, by_class))
