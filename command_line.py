@@ -73,7 +73,7 @@ def _give_up_output() -> None:
 
 def sentence_of(error: Exception) -> str:
     """What went wrong and what to do; of what may be a bug, also in which file its traceback is kept."""
-    if any(_says_no_room(cause) for cause in _chain(error)):
+    if any(_says_no_room(cause) for cause in chain_of(error)):
         name = getattr(error, "filename", None)
         return (
             f"There is no room left on the disk{f' for {name}' if name else ''}: free some, or choose another folder, "
@@ -95,7 +95,8 @@ def sentence_of(error: Exception) -> str:
     return f"{type(error).__name__}{f': {said}' if said else ''}. {_keep_traceback(error)}"
 
 
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it came from, one after the other."""
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
@@ -127,4 +128,4 @@ def _keep_traceback(error: Exception) -> str:
     return f"If this looks like a bug, report it with {log.name}, which holds the traceback."
 
 
-__all__ = ["EXPECTED", "accept_any_name", "clear_errors", "log_to_stderr", "sentence_of"]
+__all__ = ["EXPECTED", "accept_any_name", "chain_of", "clear_errors", "log_to_stderr", "sentence_of"]

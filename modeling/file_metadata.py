@@ -12,7 +12,9 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 
+from .file_structure import png_chunks
 from .images import FIELD_SIZES, read_header
 from .xmp import read_xmp
 
@@ -82,11 +84,11 @@ def read_metadata(data: bytes) -> FileMetadata:
     else:
         info = image.info
         _read_exif(info.get("exif"), metadata)
-        metadata.xmp = metadata.xmp or _decoded(info.get("xmp"))
-        if comment := _decoded(info.get("comment")):
+        metadata.xmp = metadata.xmp or decoded(info.get("xmp"))
+        if comment := decoded(info.get("comment")):
             metadata.texts["Comment"] = comment
         if metadata.format == "JPEG":
-            metadata.comments = [_decoded(content) for content in _jpeg_comments(data)]
+            metadata.comments = [decoded(content) for content in _jpeg_comments(data)]
         metadata.credit = _iptc_credit(info.get("photoshop"))
     # Signed records hold their copy of the EXIF fields in clear.
     if metadata.xmp_value("GPSLatitude") or b"exif:GPSLatitude" in data:
@@ -94,7 +96,7 @@ def read_metadata(data: bytes) -> FileMetadata:
     return metadata
 
 
-def _decoded(value: object, encoding: str = "utf-8") -> str:
+def decoded(value: object, encoding: str = "utf-8") -> str:
     """Text of bytes or a string, at most `MAX_TEXT` of it."""
     if isinstance(value, bytes):
         value = value[:MAX_TEXT].decode(encoding, errors="replace")
@@ -130,31 +132,27 @@ def _read_png(data: bytes, metadata: FileMetadata) -> None:
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """Kind and content of the chunks that can hold words; checksums are not checked."""
-    position = 8
-    for _ in range(MAX_CHUNKS):
-        if position + 8 > len(data):
-            return
-        length, kind = struct.unpack_from(">I4s", data, position)
+    for kind, start, length in islice(png_chunks(data), MAX_CHUNKS):
         if kind in (b"tEXt", b"zTXt", b"iTXt", b"eXIf"):
-            yield kind, data[position + 8 : position + 8 + min(length, MAX_TEXT)]
-        position += 12 + length
+            yield kind, data[start : start + min(length, MAX_TEXT)]
 
 
 def _png_text(kind: bytes, rest: bytes) -> str:
     """The text of a chunk behind its keyword; a compressed one is inflated up to `MAX_TEXT`."""
     if kind == b"tEXt":
-        return _decoded(rest, "latin-1")
+        return decoded(rest, "latin-1")
     if kind == b"zTXt":
-        return _decoded(_inflated(rest[1:]), "latin-1")
+        return decoded(inflated(rest[1:]), "latin-1")
     parts = rest[2:].split(b"\0", 2)  # language, translated keyword, text
     if len(parts) < 3:
         return ""
-    return _decoded(_inflated(parts[2]) if rest[:1] == b"\1" else parts[2])
+    return decoded(inflated(parts[2]) if rest[:1] == b"\1" else parts[2])
 
 
-def _inflated(data: bytes) -> bytes:
+def inflated(data: bytes, wbits: int = zlib.MAX_WBITS) -> bytes:
+    """The first `MAX_TEXT` bytes of what was compressed, in the form that `wbits` of `zlib` names; none if damaged."""
     try:
-        return zlib.decompressobj().decompress(data, MAX_TEXT)
+        return zlib.decompressobj(wbits).decompress(data, MAX_TEXT)
     except zlib.error:
         return b""
 
@@ -179,11 +177,11 @@ def _read_exif(data: object, metadata: FileMetadata) -> None:
         if tag == USER_COMMENT:
             metadata.exif.setdefault(tag, _user_comment(value, order))
         elif tag == XP_COMMENT:
-            metadata.exif.setdefault(tag, _decoded(value, "utf-16-le"))
+            metadata.exif.setdefault(tag, decoded(value, "utf-16-le"))
         elif tag == _XMP:
-            metadata.xmp = metadata.xmp or _decoded(value)
+            metadata.xmp = metadata.xmp or decoded(value)
         elif tag in _WANTED:
-            metadata.exif.setdefault(tag, _decoded(value))
+            metadata.exif.setdefault(tag, decoded(value))
         elif tag in CAPTURE_SETTINGS:
             metadata.exif.setdefault(tag, "")
 
@@ -213,8 +211,8 @@ def _user_comment(value: bytes, order: str) -> str:
     if mark == b"UNICODE\0":
         # The order of the bytes is often not the file's; the zero of a Latin letter tells.
         big = text[:1] == b"\0" or (text[1:2] != b"\0" and order == ">")
-        return _decoded(text, "utf-16-be" if big else "utf-16-le")
-    return _decoded(text if mark in (b"ASCII\0\0\0", b"\0" * 8) else value)
+        return decoded(text, "utf-16-be" if big else "utf-16-le")
+    return decoded(text if mark in (b"ASCII\0\0\0", b"\0" * 8) else value)
 
 
 def _iptc_credit(blocks: object) -> str:
@@ -223,7 +221,7 @@ def _iptc_credit(blocks: object) -> str:
     if not isinstance(block, bytes):
         return ""
     found = re.search(rb"\x1c\x02\x6e\0([\x01-\xff])", block, re.DOTALL)
-    return _decoded(block[found.end() : found.end() + found[1][0]]) if found else ""
+    return decoded(block[found.end() : found.end() + found[1][0]]) if found else ""
 
 
 __all__ = [
@@ -240,5 +238,7 @@ __all__ = [
     "USER_COMMENT",
     "XP_COMMENT",
     "FileMetadata",
+    "decoded",
+    "inflated",
     "read_metadata",
 ]

@@ -7,6 +7,7 @@ A JPEG or PNG whose last part is missing is shown as browsers show it, up to a t
 import io
 import re
 import struct
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from .box_colours import box_colours
+from .file_structure import png_chunks
 from .main_image import RAW
 
 VIDEO_CURVES = {1, 6, 14, 15}
@@ -114,27 +116,18 @@ def _add_box_colours(image: ImageFile.ImageFile) -> None:
 
 def _without_disguises(data: bytes) -> bytes:
     """A PNG without the texts that Pillow would take for what it reads itself: a transparency, a profile."""
-    kept, position, copied = [], 8, 0
-    while position + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, position)
-        end = position + length + 12
-        if name in _TEXTS and data[position + 8 : position + 88].partition(b"\0")[0] in _OWN_NAMES:
-            kept.append(data[copied:position])
-            copied = end
-        position = end
+    kept, copied = [], 0
+    for name, start, length in png_chunks(data):
+        if name in _TEXTS and data[start : start + 80].partition(b"\0")[0] in _OWN_NAMES:
+            kept.append(data[copied : start - 8])
+            copied = start + length + 4
     return b"".join([*kept, data[copied:]]) if copied else data
 
 
 def _first_chunks(data: bytes) -> dict[bytes, bytes]:
     """A PNG's chunks before its pixels, by name."""
-    chunks, position = {}, 8
-    while position + 8 <= len(data):
-        length, name = struct.unpack_from(">I4s", data, position)
-        if name == b"IDAT":
-            break
-        chunks[name] = data[position + 8 : position + 8 + length]
-        position += length + 12
-    return chunks
+    before = takewhile(lambda chunk: chunk[0] != b"IDAT", png_chunks(data))
+    return {name: data[start : start + length] for name, start, length in before}
 
 
 def missing_rows(image: Image.Image) -> int:

@@ -8,6 +8,7 @@ bytes bound.
 
 import re
 import struct
+from collections.abc import Iterator
 
 # A JPEG of 50 MB in full segments has 800; the others are a scan's tables, at most a few for each scan.
 MAX_SEGMENTS = 5_000
@@ -86,26 +87,33 @@ def check_jpeg(data: bytes) -> None:
         _hold(junk + len(data) - position, MAX_JUNK + 2)
 
 
+def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start of the content and length of each chunk of a PNG, by their lengths alone, to the end of the file.
+
+    A length may say more than the file holds. How many there are is for the caller to bound.
+    """
+    position = 8
+    while position + 8 <= len(data):
+        length, name = struct.unpack_from(">I4s", data, position)
+        yield name, position + 8, length
+        position += 12 + length
+
+
 def check_png(data: bytes) -> None:
     """Count the chunks of a PNG.
 
     Raises:
         TooManyPartsError: more than the limits above.
     """
-    position, chunks, inflated = 8, 0, 0
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        chunks += 1
+    inflated = 0
+    for number, (kind, start, length) in enumerate(png_chunks(data), start=1):
+        _hold(number, MAX_CHUNKS)
         if kind in _INFLATED_CHUNKS:
             inflated += 1
         elif kind in _SMALL_CHUNKS:
-            _hold(min(length, len(data) - position), MAX_SMALL_CHUNK)
+            _hold(min(length, len(data) - start + 8), MAX_SMALL_CHUNK)
         elif kind == b"IEND":
             break
-        position += 12 + length
-        if chunks > MAX_CHUNKS:
-            break
-    _hold(chunks, MAX_CHUNKS)
     _hold(inflated, MAX_INFLATED)
 
 
@@ -164,4 +172,4 @@ def _palette_size(flags: int) -> int:
     return 3 << (flags & 7) + 1 if flags & 128 else 0
 
 
-__all__ = ["TooManyPartsError", "check_gif", "check_jpeg", "check_png", "check_webp"]
+__all__ = ["TooManyPartsError", "check_gif", "check_jpeg", "check_png", "check_webp", "png_chunks"]

@@ -24,6 +24,8 @@ from huggingface_hub.errors import (
 )
 from transformers.utils import cached_file
 
+from command_line import chain_of
+
 from .embedded import CheckpointError
 
 LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
@@ -50,7 +52,7 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     except HubError:
         raise
     except (OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
-        causes = [cause for cause in _chain(error) if isinstance(cause, _CAUSES)]
+        causes = [cause for cause in chain_of(error) if isinstance(cause, _CAUSES)]
         if not causes:
             raise
         # The innermost answer of a server says most; a missing cache entry only follows from it.
@@ -74,12 +76,6 @@ def optional_file(checkpoint: str | os.PathLike, name: str) -> Path | None:
     except OSError:
         return None
     return Path(found) if found else None
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _sentence(error: BaseException, repo_id: str) -> str:

@@ -1,6 +1,5 @@
 """A folder of files of every way to declare colours, made here from one photograph of `examples/`."""
 
-import io
 import struct
 import zlib
 
@@ -9,6 +8,7 @@ from PIL import Image
 
 from modeling.embedded import ROOT
 from tests import colour_profiles
+from tests.pictures import chunk, encoded
 
 SIZE = (320, 240)
 
@@ -22,16 +22,6 @@ def photograph():
     wheel = np.stack([0.5 - 0.5 * np.cos(6.28 * (x + shift)) for shift in (0, 1 / 3, 2 / 3)], -1) * (1 - y[..., None])
     picture.paste(Image.fromarray(np.rint(255 * wheel).astype(np.uint8)), (0, 200))
     return picture
-
-
-def encoded(picture, codec, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, codec, **options)
-    return buffer.getvalue()
-
-
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png(picture, *chunks):

@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from PIL import Image
 
+from tests.pictures import chunk
+
 LARGE = 49 * 2**20
 
 
@@ -51,11 +53,6 @@ def empty_scans(side: int, scans: int) -> bytes:
     whole = jpeg(side, side, progressive=True)
     scan = b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0, 1, 63, 0x10)
     return whole[:-2] + scan * scans + whole[-2:]
-
-
-def chunk(name: bytes, data: bytes) -> bytes:
-    """A chunk of a PNG."""
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png_with(before: bytes = b"", after: bytes = b"", width: int = 96, height: int = 72, pixels: bytes = b"") -> bytes:

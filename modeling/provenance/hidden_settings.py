@@ -5,19 +5,19 @@ to right: of alpha, or of red, green and blue. A signature of 15 letters comes f
 the number of bits in 32 bits, then the text, plain or as gzip. Saving the picture with a loss destroys all of it.
 """
 
-import zlib
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ..file_metadata import MAX_TEXT
+from ..file_metadata import MAX_TEXT, decoded, inflated
 from ..images import DAMAGE, read_header, undecoded
 
 # Decoded a second time for this. Generators write one to four megapixels, and with an upscaler up to sixteen.
 MAX_PIXELS = 17_000_000
 FORMATS = ("PNG", "WEBP")
 _HEADER = 15 + 4  # bytes
+GZIP = 31  # of zlib: with the header of a gzip file
 
 
 class _Way(NamedTuple):
@@ -55,7 +55,7 @@ def read_hidden_settings(data: bytes) -> str | None:
         if image.mode in way.modes and (start := _lowest_bits(image, way.bands, _HEADER))[:15] in way[2:]:
             size = min(int.from_bytes(start[15:]) // 8, MAX_TEXT)
             hidden = _lowest_bits(image, way.bands, _HEADER + size)[_HEADER:]
-            return _text(_inflated(hidden) if start[:15] == way.compressed else hidden)
+            return decoded(inflated(hidden, GZIP) if start[:15] == way.compressed else hidden)
     return None
 
 
@@ -66,17 +66,6 @@ def _lowest_bits(image: Image.Image, bands: slice, size: int) -> bytes:
     strip = np.asarray(image.crop((0, 0, columns, image.height)))[:, :, bands]  # (H, columns, bands)
     bits = strip.transpose(1, 0, 2).reshape(-1)[: 8 * size] & 1
     return np.packbits(bits).tobytes()
-
-
-def _inflated(data: bytes) -> bytes:
-    try:
-        return zlib.decompressobj(wbits=31).decompress(data, MAX_TEXT)
-    except zlib.error:
-        return b""
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace").strip("\0 ")
 
 
 __all__ = ["read_hidden_settings"]

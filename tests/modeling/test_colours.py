@@ -2,7 +2,6 @@
 
 import io
 import struct
-import zlib
 
 import numpy as np
 import pytest
@@ -12,22 +11,13 @@ from modeling.image_processing_robust_clip import RobustClipImageProcessor
 from modeling.images import open_image
 from modeling.srgb_robust_clip import to_srgb
 from tests import colour_profiles
+from tests.pictures import chunk, encoded
 
 
 def colours(height=64, width=96):
     """Smooth and saturated, so that codecs keep it."""
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     return np.rint(255 * np.stack([x, y, 0.5 - 0.5 * np.cos(6 * (x + y))], -1)).astype(np.uint8)
-
-
-def encoded(picture, codec="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, codec, **options)
-    return buffer.getvalue()
-
-
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png(*chunks):

@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from modeling.images import ImageError, header_here, open_here, open_image, read_header
 from modeling.srgb_robust_clip import to_srgb
 from tests.colour_profiles import expected, matrix_profile
+from tests.pictures import encoded
 
 pillow_heif = pytest.importorskip("pillow_heif")
 
@@ -19,12 +20,6 @@ pillow_heif = pytest.importorskip("pillow_heif")
 def colours(width=96, height=64):
     x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
     return np.rint(255 * np.stack([x, y, 0.5 - 0.5 * np.cos(6 * (x + y))], -1)).astype(np.uint8)
-
-
-def encoded(picture, codec, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, codec, **options)
-    return buffer.getvalue()
 
 
 def heic(**options):

@@ -14,6 +14,7 @@ from PIL import Image
 
 from modeling import images
 from modeling.images import MAX_BYTES, MIN_SIDE, ImageError, open_image
+from tests.pictures import chunk, encoded
 
 ORIENTATION = 0x0112
 
@@ -21,16 +22,6 @@ ORIENTATION = 0x0112
 def pattern(width=64, height=48, channels=3):
     shape = (height, width, channels) if channels > 1 else (height, width)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-
-def encoded(image, codec, **options):
-    buffer = io.BytesIO()
-    image.save(buffer, codec, **options)
-    return buffer.getvalue()
-
-
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png_claiming(width, height):

@@ -45,8 +45,9 @@ def load_backbone(
         )
     # Made anew, so that it is looked at: `from_pretrained` takes single fields as they come.
     config = RobustClipConfig.from_dict(config.to_dict() | fields)
-    load_checkpoint(folder)  # a backbone alone cannot show that it is the right one
-    return RobustClipModel.from_pretrained(folder, config=config).eval()
+    backbone = load_checkpoint(folder)[0].backbone  # a backbone alone could not show that it is the right one
+    backbone.config = config
+    return backbone
 
 
 def weights_fingerprint(model: RobustClipModel) -> str:

@@ -1,7 +1,5 @@
 """Each caution is given where it should be, and an ordinary photograph gets none."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -17,15 +15,10 @@ from modeling.embedded import ROOT
 from modeling.file_metadata import read_metadata
 from modeling.images import open_image, read_header
 from modeling.sentences import LANGUAGES, all_sentences
+from tests.pictures import encoded
 
 PHOTOGRAPH = ROOT / "examples" / "china.jpg"
 KNOWN = KnownData(torch.zeros(2), torch.eye(2), torch.linspace(0, 10, 1001), ("", ""), {})
-
-
-def encoded(picture, file_format, **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def codes(data, **options):

@@ -1,7 +1,5 @@
 """A picture that shows nothing is "uncertain" whatever its score, with a code of its own; others are left alone."""
 
-import io
-
 import numpy as np
 import pytest
 import torch
@@ -14,18 +12,13 @@ from modeling.embedded import example_files
 from modeling.examination import examine
 from modeling.images import open_image
 from space.batch import judge as judge_batch
+from tests.pictures import encoded
 from tests.tiny import VISION
 from train.score.options import PictureArguments, ScoreArguments
 from train.score.scoring import score
 
 RNG = np.random.default_rng(0)
 PROCESSOR = RobustClipImageProcessor()
-
-
-def encoded(picture, file_format="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, file_format, **options)
-    return buffer.getvalue()
 
 
 def noise(*shape, low=0, high=256):

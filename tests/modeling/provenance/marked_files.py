@@ -4,12 +4,14 @@ import gzip
 import io
 import json
 import struct
-import zlib
 
 import numpy as np
+import pytest
 from PIL import Image, PngImagePlugin
 
+from modeling.images import ImageError, read_header
 from modeling.provenance.reading import read_provenance
+from tests.pictures import chunk
 
 WITH_EXIF = ("JPEG", "PNG", "WEBP", "TIFF", "AVIF")
 MAKE, MODEL, SOFTWARE, DESCRIPTION, EXIF_DIRECTORY, GPS, USER_COMMENT = 271, 272, 305, 270, 0x8769, 0x8825, 0x9286
@@ -73,10 +75,6 @@ def xmp_option(codec, packet):
     return {"pnginfo": info}
 
 
-def chunk(name, data):
-    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-
-
 def behind_the_pixels(*chunks):
     return encoded("PNG")[:-12] + b"".join(chunks) + chunk(b"IEND", b"")
 
@@ -105,3 +103,16 @@ def with_hidden(text, way="alpha", compress=True, codec="PNG", mode="RGBA", leng
 def found(data):
     """Code to (points_to, strength) of every finding."""
     return {item.code: (item.points_to, item.strength) for item in read_provenance(data).evidence}
+
+
+def provenance_of(data):
+    """What is read of a file; `None` where its header is refused as by everything else."""
+    try:
+        provenance = read_provenance(data)
+    except ImageError:
+        with pytest.raises(ImageError):
+            read_header(data)
+        return None
+    json.dumps(provenance.to_dict())
+    assert provenance.evidence
+    return provenance

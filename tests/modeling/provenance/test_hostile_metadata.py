@@ -1,7 +1,6 @@
 """Hostile and damaged metadata: nothing but `ImageError` is raised, and memory stays small."""
 
 import io
-import json
 import struct
 import tracemalloc
 import zlib
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from modeling.images import ImageError, read_header
 from modeling.provenance.reading import read_provenance
 from tests.modeling.provenance.marked_files import (
     CAMERA,
@@ -26,6 +24,7 @@ from tests.modeling.provenance.marked_files import (
     chunk,
     encoded,
     found,
+    provenance_of,
     xmp_option,
     xmp_packet,
 )
@@ -104,19 +103,6 @@ def rich(codec):
     return encoded(codec, exif=exif.tobytes(), **options)
 
 
-def reads_or_refuses(data):
-    """1 if the file was read, 0 if its header is refused as by everything else."""
-    try:
-        provenance = read_provenance(data)
-    except ImageError:
-        with pytest.raises(ImageError):
-            read_header(data)
-        return 0
-    json.dumps(provenance.to_dict())
-    assert provenance.evidence
-    return 1
-
-
 # Mutated metadata makes Pillow warn; that is not what these tests are about.
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("codec", WITH_EXIF)
@@ -124,7 +110,7 @@ def test_truncated_file_raises_nothing(codec):
     data = rich(codec)
     assert len(found(data)) >= 3
     lengths = np.unique(np.linspace(12, len(data) - 1, 300).astype(int))
-    read = sum(reads_or_refuses(data[:length]) for length in lengths)
+    read = sum(provenance_of(data[:length]) is not None for length in lengths)
     assert read > 0 or codec == "WEBP"  # whose reader wants the whole file
 
 
@@ -138,7 +124,7 @@ def test_flipped_bytes_raise_nothing(codec):
         damaged = bytearray(data)
         for place in rng.integers(12, len(data), size=int(rng.choice([1, 3, 30]))):
             damaged[place] = int(rng.choice([0, 255, rng.integers(256)]))
-        read += reads_or_refuses(bytes(damaged))
+        read += provenance_of(bytes(damaged)) is not None
     assert read > 0
 
 
@@ -151,4 +137,4 @@ def test_flipped_bytes_in_exif_alone_raise_nothing():
         damaged = bytearray(exif)
         for place in rng.integers(6, len(exif), size=4):
             damaged[place] = int(rng.choice([0, 255, rng.integers(256)]))
-        assert reads_or_refuses(behind_the_pixels(chunk(b"eXIf", bytes(damaged[6:]))))
+        assert provenance_of(behind_the_pixels(chunk(b"eXIf", bytes(damaged[6:]))))

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.picture_server import is_loopback
+from tests.pictures import encoded
 from tests.waiting import wait_for
 from train.data import DataArguments, download, load_records
 from train.data.collect import collect
@@ -75,12 +76,6 @@ def blobs(seed, width, height):
     """A picture of smooth patches: JPEG and resizing leave its hash nearly as it is."""
     coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-
-
-def encoded(picture, kind="PNG", **options):
-    buffer = io.BytesIO()
-    picture.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def display_p3():
